@@ -1,0 +1,203 @@
+"""Every error that a caller can meet, in OpenAI's JSON shape.
+
+* BookwheelError
+  + InvalidRequestError (400)
+    - InvalidFilterError
+    - InvalidDocumentError
+  + NotFoundError (404)
+  + ConflictError (409)
+    - StaleVersionError
+    - DataDirectoryInUseError
+  + TooLargeError (413)
+  + UnprocessableFileError (422)
+    - UnsupportedFileError
+    - EncryptedFileError
+    - BrokenFileError
+    - NoTextError
+    - NeedsOcrError
+    - ParseTimeoutError
+    - ParseMemoryError
+  + SettingsError (500)
+  + UnavailableError (503, retryable)
+    - DatabaseUnavailableError
+    - IndexUnavailableError
+    - EmbedderUnavailableError
+    - GeneratorUnavailableError
+  + StorageFullError (507, retryable)
+
+A class's docstring is its default message: what is wrong, then what to do. `status` is the HTTP status, `code` the
+machine-readable name, `retryable` whether the same call may succeed later. Backends translate their own errors
+into these at their border.
+"""
+
+from typing import Any, ClassVar
+
+
+class BookwheelError(Exception):
+    """Something went wrong inside Bookwheel. The log has the details under this request id."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    code: ClassVar[str] = "internal_error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str | None = None, *, param: str | None = None) -> None:
+        self.message = message or " ".join((self.__doc__ or "").split())
+        self.param = param
+        super().__init__(self.message)
+
+    def body(self) -> dict[str, Any]:
+        """The JSON body of the HTTP response: `{"error": {"message", "type", "param", "code"}}`."""
+        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
+
+
+class InvalidRequestError(BookwheelError):
+    """The request is not valid. Correct the field named in `param`."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_request"
+
+
+class InvalidFilterError(InvalidRequestError):
+    """The filter is not valid. See the filter grammar in docs/api.md."""
+
+    code = "invalid_filter"
+
+
+class InvalidDocumentError(InvalidRequestError):
+    """The document line is not valid: it needs at least `id` and `text`, both strings."""
+
+    code = "invalid_document"
+
+
+class NotFoundError(BookwheelError):
+    """There is no such thing here, or this key may not see it. Check the id."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "not_found"
+
+
+class ConflictError(BookwheelError):
+    """The thing changed or is taken. Read it again, then retry."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "conflict"
+
+
+class StaleVersionError(ConflictError):
+    """A newer version of the document exists, so this one is not published. Nothing to do."""
+
+    code = "stale_version"
+
+
+class DataDirectoryInUseError(ConflictError):
+    """Another Bookwheel holds this data directory. Stop it, or choose another with --data-dir."""
+
+    code = "data_directory_in_use"
+
+
+class TooLargeError(BookwheelError):
+    """The upload is larger than the limit. Split it, or raise BOOKWHEEL_MAX_FILE_BYTES."""
+
+    status = 413
+    type = "invalid_request_error"
+    code = "too_large"
+
+
+class UnprocessableFileError(BookwheelError):
+    """No text could be read from the file."""
+
+    status = 422
+    type = "invalid_request_error"
+    code = "unprocessable_file"
+
+
+class UnsupportedFileError(UnprocessableFileError):
+    """Files of this type are not supported. Convert it to PDF, DOCX, HTML, Markdown or text."""
+
+    code = "unsupported_file"
+
+
+class EncryptedFileError(UnprocessableFileError):
+    """The file is protected by a password. Remove the password, then add it again."""
+
+    code = "encrypted_file"
+
+
+class BrokenFileError(UnprocessableFileError):
+    """The file is damaged and cannot be read. Open it in its program, save it again, then add it again."""
+
+    code = "broken_file"
+
+
+class NoTextError(UnprocessableFileError):
+    """The file has no text. Nothing was indexed."""
+
+    code = "no_text"
+
+
+class NeedsOcrError(UnprocessableFileError):
+    """The file is an image without a text layer. Install Tesseract (apt install tesseract-ocr), then add it again."""
+
+    code = "needs_ocr"
+
+
+class ParseTimeoutError(UnprocessableFileError):
+    """Reading the file took too long. Split it, or raise BOOKWHEEL_PARSE_TIMEOUT_SECONDS."""
+
+    code = "parse_timeout"
+
+
+class ParseMemoryError(UnprocessableFileError):
+    """Reading the file needed too much memory. Split it, or raise BOOKWHEEL_PARSE_MEMORY_BYTES."""
+
+    code = "parse_memory"
+
+
+class SettingsError(BookwheelError):
+    """A setting is not valid. `bookwheel check` lists all settings and what they accept."""
+
+    code = "invalid_setting"
+
+
+class UnavailableError(BookwheelError):
+    """A part of the service does not answer. Retry in a moment; `bookwheel check` says which part."""
+
+    status = 503
+    code = "unavailable"
+    retryable = True
+
+
+class DatabaseUnavailableError(UnavailableError):
+    """The database does not answer. Check BOOKWHEEL_DATABASE_URL and that PostgreSQL runs, then retry."""
+
+    code = "database_unavailable"
+
+
+class IndexUnavailableError(UnavailableError):
+    """A search index does not answer. Retry in a moment; `bookwheel check` says which."""
+
+    code = "index_unavailable"
+
+
+class EmbedderUnavailableError(UnavailableError):
+    """The embedder does not answer. Check BOOKWHEEL_EMBEDDER_URL, then retry."""
+
+    code = "embedder_unavailable"
+
+
+class GeneratorUnavailableError(UnavailableError):
+    """The answer generator does not answer. Check BOOKWHEEL_GENERATOR_URL, then retry."""
+
+    code = "generator_unavailable"
+
+
+class StorageFullError(BookwheelError):
+    """The disk is full. Free some space; unfinished documents go on by themselves."""
+
+    status = 507
+    code = "storage_full"
+    retryable = True

@@ -1,0 +1,62 @@
+"""Every setting: name, default, help. Read once at start from `BOOKWHEEL_*`; the unit is in the name.
+
+One URL for each port, so that a running process shows its architecture in its environment.
+"""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from bookwheel.errors import SettingsError
+
+MIB = 1 << 20
+
+
+class Settings(BaseSettings):
+    """The table of settings."""
+
+    model_config = SettingsConfigDict(env_prefix="BOOKWHEEL_", frozen=True, extra="ignore")
+
+    data_dir: Path = Field(
+        Path("~/.local/share/bookwheel"), description="Where the embedded database, blobs and keyword index live."
+    )
+    database_url: str = Field("embedded:", description="`embedded:` or a PostgreSQL URL (pgvector 0.8 or newer).")
+    keywords_url: str = Field("tantivy:", description="The keyword index: `tantivy:` (in data_dir) or `memory:`.")
+    blobs_url: str = Field("directory:", description="Where uploaded bytes live: `directory:` (in data_dir).")
+    embedder_url: str = Field(
+        "openvino:", description="`openvino:` (MiniLM from its package) or `openvino:/path/to/a/model/directory`."
+    )
+    generator_url: str = Field("extractive:", description="Who writes answers: `extractive:` needs no model.")
+
+    host: str = Field("127.0.0.1", description="Address the API listens on; only loopback until keys exist.")
+    port: int = Field(8000, ge=0, le=65535, description="Port the API listens on; 0 picks a free one.")
+    api_processes: int = Field(1, ge=1, description="API processes that `up` starts.")
+    embed_threads: int = Field(0, ge=0, description="Threads of the embedder in each process; 0 means all cores.")
+    ingest_concurrency: int = Field(3, ge=1, description="Jobs that one worker overlaps.")
+
+    max_file_bytes: int = Field(512 * MIB, ge=1, description="Largest upload.")
+    max_line_bytes: int = Field(16 * MIB, ge=1024, description="Largest line of an NDJSON upload.")
+    parse_timeout_seconds: float = Field(120.0, gt=0, description="Longest time that reading one file may take.")
+    parse_memory_bytes: int = Field(2048 * MIB, ge=256 * MIB, description="Most memory that reading one file may take.")
+    lease_seconds: float = Field(15.0, gt=0, description="A worker silent for this long loses its documents to another.")
+
+    log_level: str = Field("info", description="debug, info, warning or error.")
+    log_format: str = Field("text", description="`text` for people, `json` for machines.")
+
+    @cached_property
+    def directory(self) -> Path:
+        """`data_dir`, absolute."""
+        return self.data_dir.expanduser().resolve()
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the environment; values given here win. Raises SettingsError naming the setting, the value and the reason."""
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "BOOKWHEEL_" + "_".join(str(part) for part in first["loc"]).upper()
+        raise SettingsError(f"{name} has value {first['input']!r}: {first['msg'].lower()}.") from None
