@@ -43,7 +43,9 @@ class Stores(Protocol):
     async def get(self, store_id: UUID, *, scope: Scope) -> Store:
         """One store with its document counts. Raises NotFoundError, also for another tenant's store."""
 
-    async def list(self, *, scope: Scope, limit: int, after: UUID | None = None, newest: bool = True) -> Sequence[Store]:
+    async def list(
+        self, *, scope: Scope, limit: int, after: UUID | None = None, newest: bool = True
+    ) -> Sequence[Store]:
         """A page of the tenant's stores by creation time, beginning behind the store `after`."""
 
     async def update(self, store_id: UUID, *, scope: Scope, name: str | None, metadata: Metadata | None) -> Store:
@@ -120,7 +122,9 @@ class Ingestion(Protocol):
     async def unfinished(self, *, older_than_seconds: float, limit: int) -> Sequence[UUID]:
         """Documents that should be worked on but have no live owner: what the sweep re-queues."""
 
-    async def known_vectors(self, space: Space, text_hashes: Sequence[bytes], *, shard: int) -> dict[bytes, NDArray[np.float32]]:
+    async def known_vectors(
+        self, space: Space, text_hashes: Sequence[bytes], *, shard: int
+    ) -> dict[bytes, NDArray[np.float32]]:
         """The embedding cache: vectors already stored for these texts in this partition."""
 
 
@@ -257,7 +261,9 @@ class Generator(Protocol):
 
     model: str
 
-    def generate(self, question: str, hits: Sequence[Hit], *, history: Sequence[dict[str, Any]] = ()) -> AsyncIterator[str]:
+    def generate(
+        self, question: str, hits: Sequence[Hit], *, history: Sequence[dict[str, Any]] = ()
+    ) -> AsyncIterator[str]:
         """The answer as a stream of text with [n] after each sentence, n counting the hits from 1. An empty stream
         means that the hits do not support an answer."""
         ...

@@ -41,7 +41,9 @@ class Settings(BaseSettings):
     max_line_bytes: int = Field(16 * MIB, ge=1024, description="Largest line of an NDJSON upload.")
     parse_timeout_seconds: float = Field(120.0, gt=0, description="Longest time that reading one file may take.")
     parse_memory_bytes: int = Field(2048 * MIB, ge=256 * MIB, description="Most memory that reading one file may take.")
-    lease_seconds: float = Field(15.0, gt=0, description="A worker silent for this long loses its documents to another.")
+    lease_seconds: float = Field(
+        15.0, gt=0, description="A worker silent for this long loses its documents to another."
+    )
 
     log_level: str = Field("info", description="debug, info, warning or error.")
     log_format: str = Field("text", description="`text` for people, `json` for machines.")
@@ -53,7 +55,7 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Read the environment; values given here win. Raises SettingsError naming the setting, the value and the reason."""
+    """Read the environment; values given here win. Raises SettingsError with the setting, its value and the reason."""
     try:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:

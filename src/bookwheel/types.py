@@ -64,7 +64,7 @@ class Store:
     version: int  #: grows with every publish and delete; cache keys hold it
     created_at: datetime
     last_active_at: datetime
-    bytes: int = 0  #: of its documents' sources
+    size: int = 0  #: of its documents' sources
     counts: Mapping[FileStatus, int] = field(default_factory=dict)  #: documents by status
 
 
@@ -76,7 +76,7 @@ class File:
     tenant_id: UUID
     filename: str
     purpose: str
-    bytes: int
+    size: int
     sha256: bytes  #: 32 bytes
     created_at: datetime
 
@@ -108,7 +108,7 @@ class Document:
     status: FileStatus
     version: int  #: the newest wanted version
     live_version: int | None  #: the version that queries see
-    bytes: int
+    size: int
     chunk_count: int
     error_code: str | None
     error_message: str | None
