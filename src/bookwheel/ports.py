@@ -68,7 +68,9 @@ class Files(Protocol):
         """A page of the tenant's files by creation time."""
 
     async def delete(self, file_id: UUID, *, scope: Scope) -> bool:
-        """Remove the file and the documents made of it. True when no other file shares the blob. Raises NotFoundError."""
+        """Remove the file and the documents made of it; True when no other file shares the blob.
+
+        Raises NotFoundError."""
 
 
 class Documents(Protocol):
@@ -147,16 +149,16 @@ class Outbox(Protocol):
     async def read(self, after: int, *, limit: int) -> Sequence[Change]:
         """Committed changes behind this sequence number, in order; never skips one that commits late."""
 
-    async def entries(self, changes: Sequence[Change]) -> AsyncIterator[KeywordEntry]:
+    def entries(self, changes: Sequence[Change]) -> AsyncIterator[KeywordEntry]:
         """The chunks of published changes, as they are live now."""
-        yield NotImplemented
+        ...
 
     async def last(self) -> int:
         """The newest sequence number, 0 when empty."""
 
-    async def snapshot(self) -> AsyncIterator[Change]:
+    def snapshot(self) -> AsyncIterator[Change]:
         """One publish change for every live document: what a rebuild reads."""
-        yield NotImplemented
+        ...
 
     async def trim(self, before: int) -> int:
         """Forget changes up to and including this number; returns how many."""
