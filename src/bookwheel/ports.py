@@ -107,6 +107,9 @@ class Ingestion(Protocol):
     async def claim(self, document_ids: Sequence[UUID], *, owner: str, lease_seconds: float) -> Sequence[Claim]:
         """Take those that are unfinished and not held by a live owner. Another call may take the rest later."""
 
+    async def renew(self, owners: Sequence[str], *, lease_seconds: float) -> None:
+        """Extend every lease of these owners: they are alive."""
+
     async def write(self, claims: Sequence[Claim], chunks: Sequence[Chunk]) -> None:
         """Store chunks of claimed versions; invisible until published. The same chunk twice is stored once."""
 

@@ -1,0 +1,1 @@
+"""One file or folder for each dependency; only app.py imports them."""

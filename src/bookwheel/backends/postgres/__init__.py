@@ -1,0 +1,1 @@
+"""PostgreSQL with pgvector: catalog, job queue and default vector index."""

@@ -1,0 +1,111 @@
+"""Numbered SQL migrations, applied once each, in order, under one lock."""
+
+from pathlib import Path
+from uuid import UUID
+
+import psycopg
+from procrastinate.schema import SchemaManager
+from psycopg import AsyncConnection, errors
+from psycopg.rows import TupleRow
+
+from bookwheel.backends.postgres.database import translated
+from bookwheel.errors import SettingsError
+from bookwheel.types import Space
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+LOCK = 7304  # an arbitrary number that all Bookwheel processes share
+SHARDS = 8  # partitions of each vector table to begin with; large tenants get one of their own
+
+
+async def migrate(url: str) -> list[str]:
+    """Bring the database to this program's schema; returns the migrations applied now.
+
+    Raises DatabaseUnavailableError, or SettingsError when pgvector is missing or may not be installed.
+    """
+    with translated():
+        connection = await AsyncConnection.connect(url, autocommit=True)
+    async with connection:
+        await connection.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
+        await connection.execute(
+            "CREATE TABLE IF NOT EXISTS migrations (name text PRIMARY KEY, applied_at timestamptz DEFAULT now())"
+        )
+        applied = {row[0] for row in await (await connection.execute("SELECT name FROM migrations")).fetchall()}
+        pending = [(name, sql) for name, sql in _available() if name not in applied]
+        for name, sql in pending:
+            await _apply(connection, name, sql)
+    return [name for name, _ in pending]
+
+
+def _available() -> list[tuple[str, str]]:
+    ours = [(path.stem, path.read_text()) for path in sorted(MIGRATIONS.glob("*.sql"))]
+    return [("0000_procrastinate", SchemaManager.get_schema()), *ours]
+
+
+async def _apply(connection: AsyncConnection[TupleRow], name: str, sql: str) -> None:
+    try:
+        async with connection.transaction():
+            await connection.execute(sql.encode())
+            await connection.execute("INSERT INTO migrations (name) VALUES (%s)", (name,))
+    except (errors.UndefinedFile, errors.FeatureNotSupported, errors.InsufficientPrivilege) as error:
+        raise SettingsError(
+            f"Migration {name} failed: {error.diag.message_primary}. "
+            "Bookwheel needs PostgreSQL 15 or newer with pgvector 0.8 and the right to create it."
+        ) from error
+
+
+async def ensure_space(url: str, *, model: str, revision: str, dimensions: int) -> Space:
+    """The embedding space with its vector table, made when it is new."""
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection, connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
+        found = await connection.execute(
+            "SELECT id FROM spaces WHERE (model, revision, dimensions) = (%s, %s, %s)", (model, revision, dimensions)
+        )
+        row = await found.fetchone()
+        if row is None:
+            made = await connection.execute(
+                "INSERT INTO spaces (model, revision, dimensions) VALUES (%s, %s, %s) RETURNING id",
+                (model, revision, dimensions),
+            )
+            row = await made.fetchone()
+        assert row is not None  # noqa: S101 - RETURNING gives a row
+        space = Space(id=row[0], model=model, revision=revision, dimensions=dimensions)
+        await connection.execute(vector_table(space).encode())
+        for shard in range(SHARDS):
+            await connection.execute(vector_partition(space, shard).encode())
+    return space
+
+
+def vector_table(space: Space) -> str:
+    """SQL of a space's vector table, partitioned by the tenant's shard."""
+    return f"""
+    CREATE TABLE IF NOT EXISTS vectors_{space.id} (
+        shard integer NOT NULL,
+        chunk_id bigint NOT NULL,
+        store_id uuid NOT NULL,
+        document_id uuid NOT NULL,
+        version integer NOT NULL,
+        text_hash uuid NOT NULL, -- 16 bytes; with the space it is the key of the embedding cache
+        embedding halfvec({space.dimensions}) NOT NULL,
+        PRIMARY KEY (shard, chunk_id)
+    ) PARTITION BY LIST (shard);
+    CREATE INDEX IF NOT EXISTS vectors_{space.id}_by_document ON vectors_{space.id} (store_id, document_id);
+    CREATE INDEX IF NOT EXISTS vectors_{space.id}_by_text ON vectors_{space.id} (text_hash);
+    CREATE INDEX IF NOT EXISTS vectors_{space.id}_nearest ON vectors_{space.id}
+        USING hnsw (embedding halfvec_ip_ops) WITH (m = 16, ef_construction = 64);
+    """
+
+
+def vector_partition(space: Space, shard: int) -> str:
+    """SQL of one partition."""
+    return (
+        f"CREATE TABLE IF NOT EXISTS vectors_{space.id}_{shard} PARTITION OF vectors_{space.id} FOR VALUES IN ({shard})"
+    )
+
+
+async def register_tenant(url: str, tenant_id: UUID, name: str) -> None:
+    """Make a tenant known; its shard follows from its id. Idempotent."""
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        await connection.execute(
+            "INSERT INTO tenants (id, name, shard) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+            (tenant_id, name, tenant_id.int % SHARDS),
+        )

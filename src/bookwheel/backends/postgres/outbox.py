@@ -1,0 +1,88 @@
+"""The outbox in PostgreSQL: what derived indexes follow."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from bookwheel.backends.postgres.database import Database
+from bookwheel.types import Change, KeywordEntry
+
+ENTRIES = """
+SELECT c.id, d.tenant_id, d.store_id, d.id, c.version, c.text, coalesce(d.title, ''), c.language
+FROM documents d JOIN chunks c ON c.document_id = d.id AND c.version = d.live_version
+WHERE d.id = ANY(%s) ORDER BY c.document_id, c.ordinal
+"""
+DOCUMENTS_PER_FETCH = 64
+SNAPSHOT_PAGE = 512
+
+
+class PostgresOutbox:
+    """Fills ports.Outbox."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def read(self, after: int, *, limit: int) -> list[Change]:
+        """See ports.Outbox."""
+        found = await self.database.fetch(
+            "SELECT sequence, operation, tenant_id, store_id, document_id, version FROM outbox"
+            " WHERE sequence > %s ORDER BY sequence LIMIT %s",
+            (after, limit),
+        )
+        return [_change(row) for row in found]
+
+    async def entries(self, changes: Sequence[Change]) -> AsyncIterator[KeywordEntry]:
+        """See ports.Outbox."""
+        wanted = list(dict.fromkeys(change.document_id for change in changes if change.operation == "publish"))
+        for at in range(0, len(wanted), DOCUMENTS_PER_FETCH):
+            for row in await self.database.fetch(ENTRIES, (wanted[at : at + DOCUMENTS_PER_FETCH],)):
+                yield KeywordEntry(
+                    chunk_id=row[0],
+                    tenant_id=row[1],
+                    store_id=row[2],
+                    document_id=row[3],
+                    version=row[4],
+                    text=row[5],
+                    title=row[6],
+                    language=row[7],
+                )
+
+    async def last(self) -> int:
+        """See ports.Outbox."""
+        # Committed lines only, unlike the sequence's own counter; trim() therefore always keeps the newest line.
+        found = await self.database.fetch("SELECT coalesce(max(sequence), 0) FROM outbox")
+        return int(found[0][0])
+
+    async def snapshot(self) -> AsyncIterator[Change]:
+        """See ports.Outbox."""
+        last = None
+        while True:
+            found = await self.database.fetch(
+                "SELECT 0, 'publish', tenant_id, store_id, id, live_version FROM documents"
+                " WHERE live_version IS NOT NULL AND (%s::uuid IS NULL OR id > %s) ORDER BY id LIMIT %s",
+                (last, last, SNAPSHOT_PAGE),
+            )
+            for row in found:
+                yield _change(row)
+            if len(found) < SNAPSHOT_PAGE:
+                return
+            last = found[-1][4]
+
+    async def trim(self, before: int) -> int:
+        """See ports.Outbox."""
+        return len(
+            await self.database.fetch(
+                "DELETE FROM outbox WHERE sequence <= %s AND sequence < (SELECT max(sequence) FROM outbox) RETURNING 1",
+                (before,),
+            )
+        )
+
+
+def _change(row: tuple[Any, ...]) -> Change:
+    return Change(
+        sequence=row[0],
+        operation=row[1],
+        tenant_id=row[2],
+        store_id=row[3],
+        document_id=row[4],
+        version=row[5],
+    )

@@ -1,0 +1,165 @@
+"""Dense search with pgvector: exact where that is cheaper, an HNSW graph elsewhere; the scope is inside both."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+from pgvector import HalfVector
+from psycopg.errors import UniqueViolation
+
+from bookwheel.backends.postgres.database import Connection, Database
+from bookwheel.backends.postgres.filters_sql import condition
+from bookwheel.ports import Vectors
+from bookwheel.types import Candidate, Chunk, Claim, Filter, Scope, Space
+
+LAYOUT_SECONDS = 2.0  # how long a plan may rest on old counts; a wrong plan is slower, never wrong
+EXACT_ROWS = 800  # below this an exact scan beats the graph
+GRAPH_COST = 12  # a row visited by the graph costs about this many rows of an exact scan
+CANDIDATES = 100  # rows the graph visits for an unfiltered search, hnsw.ef_search
+
+LAYOUT = """
+SELECT t.shard, coalesce(sum(s.chunk_count), 0)::bigint,
+    (SELECT greatest(c.reltuples, 0)::bigint FROM pg_class c WHERE c.relname = 'vectors_' || %s || '_' || t.shard)
+FROM tenants t LEFT JOIN stores s ON s.tenant_id = t.id AND s.id = ANY(%s) WHERE t.id = %s GROUP BY t.shard
+"""
+
+NEAREST = """
+(SELECT v.chunk_id, -(v.embedding <#> %(vector)b)
+ FROM {table} v JOIN documents d ON d.id = v.document_id AND d.live_version = v.version
+ WHERE v.store_id = ANY(%(stores)s) AND d.tenant_id = %(tenant)s AND {passes}
+ ORDER BY {order} LIMIT %(limit)s)
+"""
+ALSO = """
+UNION
+(SELECT v.chunk_id, -(v.embedding <#> %(vector)b)
+ FROM {table} v JOIN documents d ON d.id = v.document_id AND d.live_version = v.version
+ WHERE v.chunk_id = ANY(%(also)s) AND v.store_id = ANY(%(stores)s) AND d.tenant_id = %(tenant)s AND {passes})
+"""
+GRAPH_ORDER = "v.embedding <#> %(vector)b"
+EXACT_ORDER = "(v.embedding <#> %(vector)b) + 0"  # not the index's expression, so the graph is not used
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    shard: int
+    rows: int  #: chunks of the stores in question
+    partition_rows: int
+    read_at: float
+
+
+class PgVectorIndex:
+    """Fills ports.VectorIndex."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._layouts: dict[tuple[int, UUID, tuple[UUID, ...]], _Layout] = {}
+
+    async def prepare(self, space: Space) -> None:
+        """See ports.VectorIndex: the tables are made with the space, in migrate.ensure_space."""
+        await self.database.fetch("SELECT to_regclass(%s)", (f"vectors_{space.id}",))
+
+    async def upsert(self, space: Space, claims: Sequence[Claim], chunks: Sequence[Chunk], vectors: Vectors) -> None:
+        """See ports.VectorIndex."""
+        if not chunks:
+            return
+        owners = {claim.document_id: claim for claim in claims}
+        try:
+            async with self.database.connection() as connection, connection.transaction():
+                await _copy(connection, space, owners, chunks, vectors)
+        except UniqueViolation:  # an earlier try got this far
+            ids = [chunk.id for chunk in chunks]
+            async with self.database.connection() as connection, connection.transaction():
+                await connection.execute(f"DELETE FROM vectors_{space.id} WHERE chunk_id = ANY(%s)".encode(), (ids,))
+                await _copy(connection, space, owners, chunks, vectors)
+
+    async def search(
+        self,
+        space: Space,
+        vector: NDArray[np.float32],
+        *,
+        scope: Scope,
+        filter: Filter | None,
+        limit: int,
+        also: Sequence[int] = (),
+    ) -> list[Candidate]:
+        """See ports.VectorIndex."""
+        layout = await self._layout(space, scope)
+        if layout is None:
+            return []
+        query, parameters = await self._query(space, layout, scope=scope, filter=filter)
+        parameters |= {
+            "vector": HalfVector(vector),
+            "stores": list(scope.store_ids),
+            "tenant": scope.tenant_id,
+            "limit": limit,
+            "also": list(also),
+        }
+        found = await self.database.fetch(query, parameters)
+        candidates = [Candidate(chunk_id=row[0], score=float(row[1])) for row in found]
+        return sorted(candidates, key=lambda candidate: -candidate.score)
+
+    async def ping(self) -> None:
+        """See ports.VectorIndex."""
+        await self.database.fetch("SELECT 1")
+
+    async def _query(
+        self, space: Space, layout: _Layout, *, scope: Scope, filter: Filter | None
+    ) -> tuple[str, dict[str, Any]]:
+        passes, values = condition(filter)
+        parameters = {f"f{number}": value for number, value in enumerate(values)}
+        passes = passes % tuple(f"%({name})s" for name in parameters) if values else passes
+        rows = layout.rows if filter is None else await self._matching_rows(filter, scope=scope)
+        order = EXACT_ORDER if exact_is_cheaper(rows, layout.partition_rows) else GRAPH_ORDER
+        table = f"vectors_{space.id}_{layout.shard}"
+        return (NEAREST + ALSO).format(table=table, passes=passes, order=order), parameters
+
+    async def _matching_rows(self, filter: Filter, *, scope: Scope) -> int:
+        passes, values = condition(filter)
+        found = await self.database.fetch(
+            "SELECT coalesce(sum(d.chunk_count), 0)::bigint FROM documents d"
+            f" WHERE d.tenant_id = %s AND d.store_id = ANY(%s) AND {passes}",
+            [scope.tenant_id, list(scope.store_ids), *values],
+        )
+        return int(found[0][0])
+
+    async def _layout(self, space: Space, scope: Scope) -> _Layout | None:
+        key = (space.id, scope.tenant_id, scope.store_ids)
+        layout = self._layouts.get(key)
+        if layout is None or time.monotonic() - layout.read_at > LAYOUT_SECONDS:
+            found = await self.database.fetch(LAYOUT, (str(space.id), list(scope.store_ids), scope.tenant_id))
+            if not found:
+                return None
+            shard, rows, partition_rows = found[0]
+            layout = _Layout(shard, rows, max(partition_rows or 0, rows), time.monotonic())
+            self._forget_old()
+            self._layouts[key] = layout
+        return layout
+
+    def _forget_old(self) -> None:
+        now = time.monotonic()
+        self._layouts = {key: old for key, old in self._layouts.items() if now - old.read_at <= LAYOUT_SECONDS}
+
+
+def exact_is_cheaper(rows: int, partition_rows: int) -> bool:
+    """Whether scanning `rows` beats walking a graph of `partition_rows`, of which only `rows` pass the filter."""
+    visited = CANDIDATES * max(1.0, partition_rows / max(rows, 1))
+    return rows <= EXACT_ROWS or rows <= GRAPH_COST * visited
+
+
+async def _copy(
+    connection: Connection, space: Space, owners: dict[UUID, Claim], chunks: Sequence[Chunk], vectors: Vectors
+) -> None:
+    statement = (
+        f"COPY vectors_{space.id} (shard, chunk_id, store_id, document_id, version, text_hash, embedding)"
+        " FROM STDIN WITH (FORMAT BINARY)"
+    )
+    async with connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
+        copy.set_types(("int4", "int8", "uuid", "uuid", "int4", "uuid", "halfvec"))
+        for chunk, vector in zip(chunks, vectors.astype(np.float16), strict=True):
+            claim = owners[chunk.document_id]
+            where = (claim.shard, chunk.id, claim.store_id, chunk.document_id, chunk.version)
+            await copy.write_row((*where, UUID(bytes=chunk.text_hash), HalfVector(vector)))

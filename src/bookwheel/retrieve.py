@@ -1,0 +1,123 @@
+"""The retrieve walk: question in, live and visible hits out."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bookwheel.errors import EmbedderUnavailableError, IndexUnavailableError, UnavailableError
+from bookwheel.fuse import DENSE_WEIGHT, Fused, fuse
+from bookwheel.ports import Embedder, Ports
+from bookwheel.telemetry import DEGRADED, stage
+from bookwheel.types import Candidate, Found, Hit, Question, Scope, Space
+
+CANDIDATES = 50  # from each side
+SPARE_HITS = 10  # fused beyond the wanted number, because hydration may drop some
+FILTER_DOCUMENTS = 2_000  # up to so many matching documents are handed to the keyword index
+FILTER_WIDENING = 10  # with more, so many times the candidates are fetched and then filtered
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What one search has noted so far."""
+
+    timings: dict[str, float] = field(default_factory=dict)
+    degraded: list[str] = field(default_factory=list)
+
+    def degrade(self, part: str) -> None:
+        """Report a part that was left out: in the response and in the metric."""
+        self.degraded.append(part)
+        DEGRADED.labels(part).inc()
+
+
+async def retrieve(question: Question, *, scope: Scope, space: Space, ports: Ports) -> Found:
+    """Search the scope's stores, all of the space. Raises UnavailableError when neither index answers."""
+    progress = _Progress()
+    vector, keyword = await asyncio.gather(
+        _embed(question.text, ports.embedders[space.id], progress),
+        _keyword(question, scope=scope, ports=ports, progress=progress),
+    )
+    dense = await _dense(question, vector, keyword, scope=scope, space=space, ports=ports, progress=progress)
+    if dense is None and keyword is None:
+        raise UnavailableError("Neither the vector index nor the keyword index answers. Retry in a moment.")
+    if question.filter is not None and dense is not None:
+        allowed = {candidate.chunk_id for candidate in dense}
+        keyword = [candidate for candidate in keyword or () if candidate.chunk_id in allowed]
+    with stage("fuse", progress.timings):
+        weight = _dense_weight(question, ports.embedders[space.id])
+        ranked = fuse(dense or (), keyword or (), method=question.fusion, dense_weight=weight)
+    hits = await _hydrate(ranked, question, scope=scope, ports=ports, progress=progress)
+    return Found(hits=hits, degraded=tuple(progress.degraded), timings=progress.timings)
+
+
+async def _embed(text: str, embedder: Embedder, progress: _Progress) -> NDArray[np.float32] | None:
+    try:
+        with stage("embed", progress.timings):
+            return (await embedder.embed([text]))[0]
+    except EmbedderUnavailableError:
+        progress.degrade("embed")
+        return None
+
+
+async def _keyword(
+    question: Question, *, scope: Scope, ports: Ports, progress: _Progress
+) -> Sequence[Candidate] | None:
+    documents, limit = None, CANDIDATES
+    if question.filter is not None:
+        documents = await ports.passages.documents_matching(question.filter, scope=scope, limit=FILTER_DOCUMENTS + 1)
+        if len(documents) > FILTER_DOCUMENTS:
+            documents, limit = None, CANDIDATES * FILTER_WIDENING
+    try:
+        with stage("search.keyword", progress.timings):
+            return await ports.keywords.search(question.text, scope=scope, limit=limit, documents=documents)
+    except IndexUnavailableError:
+        progress.degrade("search.keyword")
+        return None
+
+
+async def _dense(
+    question: Question,
+    vector: NDArray[np.float32] | None,
+    keyword: Sequence[Candidate] | None,
+    *,
+    scope: Scope,
+    space: Space,
+    ports: Ports,
+    progress: _Progress,
+) -> Sequence[Candidate] | None:
+    if vector is None:
+        return None
+    also = [candidate.chunk_id for candidate in keyword or ()]
+    try:
+        with stage("search.dense", progress.timings):
+            return await ports.vectors.search(
+                space, vector, scope=scope, filter=question.filter, limit=CANDIDATES, also=also
+            )
+    except IndexUnavailableError:
+        progress.degrade("search.dense")
+        return None
+
+
+def _dense_weight(question: Question, embedder: Embedder) -> float:
+    """Trust the vectors as far as the model knows the question's script."""
+    if question.dense_weight is not None:
+        return question.dense_weight
+    return DENSE_WEIGHT * embedder.coverage(question.text)
+
+
+async def _hydrate(
+    ranked: Sequence[Fused], question: Question, *, scope: Scope, ports: Ports, progress: _Progress
+) -> list[Hit]:
+    """Fill in texts; what is no longer live or not visible falls out here, whatever an index said."""
+    best = [fused for fused in ranked if fused.score >= question.score_threshold][: question.limit + SPARE_HITS]
+    with stage("hydrate", progress.timings):
+        hydrated = await ports.passages.hydrate([fused.chunk_id for fused in best], scope=scope, filter=question.filter)
+    by_id = {hit.chunk_id: hit for hit in hydrated}
+    hits = [
+        replace(by_id[fused.chunk_id], score=fused.score, dense=fused.dense, keyword=fused.keyword)
+        for fused in best
+        if fused.chunk_id in by_id
+    ]
+    return hits[: question.limit]
