@@ -10,8 +10,8 @@ The shorthand, where every entry must hold:
 
     {"tags": ["physics"], "timestamp": {"$gte": "2024-01-01"}, "$or": [..., ...], "$not": ...}
 
-A plain value means `eq`, a list means `in`, an object holds `$` operators. A mapping is read as OpenAI's grammar when it
-has `type` beside `key`, `filters` or `filter`, or when `type` names an operator; write such attribute names in
+A plain value means `eq`, a list means `in`, an object holds `$` operators. A mapping is read as OpenAI's grammar when
+it has `type` beside `key`, `filters` or `filter`, or when `type` names an operator; write such attribute names in
 OpenAI's grammar. The empty filter `{}` matches every document.
 
 What a comparison means, the same in every backend:

@@ -164,7 +164,7 @@ class Outbox(Protocol):
         ...
 
     async def trim(self, before: int) -> int:
-        """Forget changes up to and including this number; returns how many."""
+        """Forget changes below this number, never the newest; returns how many."""
 
 
 class Jobs(Protocol):

@@ -55,10 +55,12 @@ async def retrieve(question: Question, *, scope: Scope, space: Space, ports: Por
 async def _embed(text: str, embedder: Embedder, progress: _Progress) -> NDArray[np.float32] | None:
     try:
         with stage("embed", progress.timings):
-            return (await embedder.embed([text]))[0]
+            vectors = await embedder.embed([text])
     except EmbedderUnavailableError:
         progress.degrade("embed")
         return None
+    vector: NDArray[np.float32] = vectors[0]
+    return vector
 
 
 async def _keyword(

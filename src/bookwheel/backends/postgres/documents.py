@@ -193,7 +193,7 @@ async def _put(
     documents = {document.id: document for document in map(_document, found)}
     renewed = [row for row in prepared if row.renewed]
     await _write_bodies(connection, renewed, documents)
-    await defer(connection, [row.id for row in renewed])
+    await defer(connection, [(row.id, row.size) for row in renewed])
     return [documents[row.id] for row in prepared]
 
 

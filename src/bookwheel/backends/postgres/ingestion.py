@@ -78,6 +78,8 @@ class PostgresIngestion:
 
     async def write(self, claims: Sequence[Claim], chunks: Sequence[Chunk]) -> None:
         """See ports.Ingestion."""
+        held = {(claim.document_id, claim.version) for claim in claims}
+        chunks = [chunk for chunk in chunks if (chunk.document_id, chunk.version) in held]
         if not chunks:
             return
         try:

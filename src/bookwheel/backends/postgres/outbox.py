@@ -71,7 +71,7 @@ class PostgresOutbox:
         """See ports.Outbox."""
         return len(
             await self.database.fetch(
-                "DELETE FROM outbox WHERE sequence <= %s AND sequence < (SELECT max(sequence) FROM outbox) RETURNING 1",
+                "DELETE FROM outbox WHERE sequence < %s AND sequence < (SELECT max(sequence) FROM outbox) RETURNING 1",
                 (before,),
             )
         )

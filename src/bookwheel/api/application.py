@@ -1,0 +1,48 @@
+"""The application: every route, error handler and middleware of the door."""
+
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
+
+from bookwheel.api import (
+    chat,
+    documents,
+    failures,
+    files,
+    models,
+    search,
+    status,
+    store_files,
+    vector_stores,
+)
+from bookwheel.api.middleware import Attendant
+from bookwheel.api.wiring import JSON
+from bookwheel.ports import Ports
+from bookwheel.settings import Settings
+
+OFF = TelemetryConfig(tracing=False, metrics=False, logs=False, operation_spans=False)  # we have our own
+
+
+def create_app(ports: Ports, settings: Settings, **options: Any) -> FastAPI:
+    """The HTTP door over these ports. `options` go to FastAPI, such as `lifespan`."""
+    app = FastAPI(
+        title="Bookwheel",
+        summary="Documents in, cited answers out, in OpenAI's shapes.",
+        version=version("bookwheel"),
+        openapi_url="/openapi.json",
+        docs_url=None,  # these pages load scripts from the internet
+        redoc_url=None,
+        redirect_slashes=False,  # an id may end in a slash
+        default_response_class=JSON,
+        telemetry=OFF,
+        **options,
+    )
+    app.state.ports = ports
+    app.state.settings = settings
+    for module in (files, store_files, documents, search, vector_stores, chat, models, status):
+        app.include_router(module.routes)
+    failures.install(app)
+    app.add_middleware(Attendant)
+    return app

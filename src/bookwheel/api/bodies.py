@@ -1,0 +1,143 @@
+"""Request bodies: what callers may send. Fields of OpenAI's that have no meaning here are ignored."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from bookwheel.errors import InvalidRequestError
+from bookwheel.types import Chunking
+
+Name = Annotated[str, Field(max_length=256, pattern=r"^[^\x00]*$")]
+QueryText = Annotated[str, Field(min_length=1, max_length=8192)]
+
+MIN_CHUNK, MAX_CHUNK = 64, 1024  #: tokens
+
+
+class Body(BaseModel):
+    """A JSON body."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class StaticChunking(Body):
+    """Sizes in tokens of the store's embedder."""
+
+    max_chunk_size_tokens: int
+    chunk_overlap_tokens: int
+
+
+class ChunkingStrategy(Body):
+    """`auto`, or `static` with sizes."""
+
+    type: Literal["auto", "static"]
+    static: StaticChunking | None = None
+
+    def chunking(self) -> Chunking | None:
+        """The sizes, or None for `auto`. Raises InvalidRequestError."""
+        if self.type == "auto":
+            return None
+        if self.static is None:
+            raise InvalidRequestError("chunking_strategy.static is missing.", param="chunking_strategy.static")
+        size, overlap = self.static.max_chunk_size_tokens, self.static.chunk_overlap_tokens
+        _check_range("max_chunk_size_tokens", size, MIN_CHUNK, MAX_CHUNK)
+        _check_range("chunk_overlap_tokens", overlap, 0, size // 2)
+        return Chunking(max_tokens=size, overlap_tokens=overlap)
+
+
+def _check_range(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        param = f"chunking_strategy.static.{name}"
+        raise InvalidRequestError(f"{param} is {value}; it must be from {low} to {high}.", param=param)
+
+
+class StoreCreate(Body):
+    """POST /v1/vector_stores."""
+
+    name: Name = ""
+    file_ids: list[str] = Field([], max_length=500)
+    metadata: dict[str, str] | None = None
+    chunking_strategy: ChunkingStrategy | None = None
+
+
+class StoreModify(Body):
+    """POST /v1/vector_stores/{id}."""
+
+    name: Name | None = None
+    metadata: dict[str, str] | None = None
+
+
+class FileAttach(Body):
+    """POST /v1/vector_stores/{id}/files."""
+
+    file_id: str
+    attributes: dict[str, Any] | None = None
+    chunking_strategy: ChunkingStrategy | None = None
+
+
+class HybridWeights(Body):
+    """Weights of the two searches in the fused score; only their ratio counts."""
+
+    embedding_weight: float = Field(1.0, ge=0)
+    text_weight: float = Field(1.0, ge=0)
+
+
+class RankingOptions(Body):
+    """How hits are ordered and cut."""
+
+    ranker: str = "auto"
+    score_threshold: float = Field(0.0, ge=0, le=1)
+    hybrid_search: HybridWeights | None = None
+
+
+class Search(Body):
+    """POST /v1/vector_stores/{id}/search."""
+
+    query: QueryText | Annotated[list[QueryText], Field(min_length=1, max_length=16)]
+    max_num_results: int = Field(10, ge=1, le=50)
+    filters: dict[str, Any] | None = None
+    ranking_options: RankingOptions = RankingOptions()
+    rewrite_query: bool = False
+
+
+class TextPart(Body):
+    """A part of a message; only text is read."""
+
+    type: str
+    text: str = ""
+
+
+class ChatMessage(Body):
+    """One turn of a conversation."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[TextPart] | None = None
+
+    def text(self) -> str:
+        """Its text parts, joined."""
+        if isinstance(self.content, str):
+            return self.content
+        return "\n".join(part.text for part in self.content or () if part.type == "text")
+
+
+class StreamOptions(Body):
+    """Options of a streamed answer."""
+
+    include_usage: bool = False
+
+
+class ChatCreate(Body):
+    """POST /v1/chat/completions."""
+
+    model: str
+    messages: list[ChatMessage] = Field(min_length=1, max_length=1000)
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    vector_store_ids: list[str] = Field([], max_length=10)
+    filters: dict[str, Any] | None = None
+    max_num_results: int = Field(8, ge=1, le=50)
+
+
+class AttributesUpdate(Body):
+    """POST /v1/vector_stores/{id}/files/{file_id}."""
+
+    attributes: dict[str, Any] | None

@@ -1,0 +1,182 @@
+"""/v1/vector_stores/{id}/documents: texts under the caller's own ids, one or millions."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import orjson
+from fastapi import Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from bookwheel.api.attributes import checked_attributes
+from bookwheel.api.ids import PREFIXES, public
+from bookwheel.api.lines import MEDIA_TYPE, Conversation, Line, whole_line
+from bookwheel.api.pages import ThePage, fetch, listed
+from bookwheel.api.shapes import chunk_object, document_object
+from bookwheel.api.store_files import find_source
+from bookwheel.api.wiring import JSON, StoreScope, ThePorts, TheSettings, TheStore, router
+from bookwheel.errors import BookwheelError, InvalidDocumentError, NotFoundError, TooLargeError
+from bookwheel.ports import Ports
+from bookwheel.telemetry import ERRORS
+from bookwheel.types import Document, DocumentDraft, FileStatus, Scope, Store
+
+MAX_ID = 512  #: characters
+MAX_TITLE = 1024  #: characters
+UNCHANGED = "unchanged"
+
+routes = router("documents", max_body_bytes=None)
+
+
+@routes.post("/v1/vector_stores/{store_id}/documents")
+async def put_documents(
+    request: Request, store: TheStore, scope: StoreScope, ports: ThePorts, settings: TheSettings
+) -> Response:
+    """Upsert documents by the caller's ids: NDJSON lines, answered line by line, or one JSON object."""
+    kind = request.headers.get("content-type", MEDIA_TYPE).partition(";")[0].strip().lower()
+    if kind == "application/json":
+        return await _put_one(request, store, scope, ports, settings.max_line_bytes)
+
+    async def handle(lines: Sequence[Line]) -> bytes:
+        return await put_lines(lines, store=store, scope=scope, ports=ports)
+
+    return Conversation(request, handle, max_line_bytes=settings.max_line_bytes)
+
+
+async def _put_one(request: Request, store: Store, scope: Scope, ports: Ports, max_bytes: int) -> Response:
+    data = await whole_line(request.stream(), max_bytes=max_bytes)
+    draft = read_draft(data)
+    documents = await ports.documents.put([draft], scope=scope, store=store)
+    return JSON(_result(documents[0]))
+
+
+async def put_lines(lines: Sequence[Line], *, store: Store, scope: Scope, ports: Ports) -> bytes:
+    """Put a batch of lines; returns one JSON line for each, in order. An error of one line is its result."""
+    results: list[dict[str, Any]] = [{"line": line.number} for line in lines]
+    drafts: list[DocumentDraft] = []
+    places: list[int] = []
+    for place, line in enumerate(lines):
+        try:
+            drafts.append(read_draft(line.data))
+            places.append(place)
+        except BookwheelError as error:
+            results[place] |= {"id": _id_in(line.data)} | error.body()
+    for place, outcome in zip(places, await _put(drafts, store=store, scope=scope, ports=ports), strict=True):
+        results[place] |= outcome
+    return b"".join([orjson.dumps(result, option=orjson.OPT_APPEND_NEWLINE) for result in results])
+
+
+async def _put(
+    drafts: Sequence[DocumentDraft], *, store: Store, scope: Scope, ports: Ports
+) -> Sequence[dict[str, Any]]:
+    if not drafts:
+        return ()
+    try:
+        return [_result(document) for document in await ports.documents.put(drafts, scope=scope, store=store)]
+    except BookwheelError as error:  # the batch is one transaction: nothing of it was kept
+        ERRORS.labels("documents", type(error).__name__).inc(len(drafts))
+        return [{"id": draft.external_id} | error.body() for draft in drafts]
+
+
+def _result(document: Document) -> dict[str, Any]:
+    # A put never finishes work, so what is already complete was not changed by it.
+    status = UNCHANGED if document.status is FileStatus.COMPLETED else document.status.value
+    return {
+        "id": document.external_id,
+        "document_id": public("document", document.id),
+        "version": document.version,
+        "status": status,
+    }
+
+
+def read_draft(data: bytes | None) -> DocumentDraft:
+    """A line as a draft. Raises InvalidDocumentError with what is wrong, TooLargeError for None."""
+    if data is None:
+        raise TooLargeError("The line is longer than the limit. Split the document, or raise BOOKWHEEL_MAX_LINE_BYTES.")
+    try:
+        raw = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise InvalidDocumentError(f"The line is not valid JSON: {error}.") from None
+    if not isinstance(raw, dict):
+        raise InvalidDocumentError("The line must be a JSON object with `id` and `text`.")
+    name, text, title = raw.get("id"), raw.get("text"), raw.get("title")
+    if not isinstance(name, str) or not name or len(name) > MAX_ID or "\0" in name:
+        raise InvalidDocumentError(f"`id` must be a string of 1 to {MAX_ID} characters.", param="id")
+    if not isinstance(text, str) or not text.strip():
+        raise InvalidDocumentError("`text` must be a string that is not empty.", param="text")
+    if title is not None and (not isinstance(title, str) or len(title) > MAX_TITLE):
+        raise InvalidDocumentError(f"`title` must be a string of at most {MAX_TITLE} characters.", param="title")
+    return DocumentDraft(
+        external_id=name,
+        text=_storable(text),
+        title=_storable(title) if title is not None else None,
+        attributes=checked_attributes(raw.get("attributes")),
+    )
+
+
+def _storable(text: str) -> str:
+    return text.replace("\0", "\ufffd") if "\0" in text else text  # PostgreSQL has no NUL; offsets stay
+
+
+def _id_in(data: bytes | None) -> str | None:
+    """The id of a line that was refused, where it can be told."""
+    try:
+        raw = orjson.loads(data or b"null")
+    except orjson.JSONDecodeError:
+        return None
+    name = raw.get("id") if isinstance(raw, dict) else None
+    return name[:MAX_ID] if isinstance(name, str) else None
+
+
+@routes.get("/v1/vector_stores/{store_id}/documents")
+async def list_documents(
+    _store: TheStore,
+    scope: StoreScope,
+    ports: ThePorts,
+    page: ThePage,
+    status: Annotated[FileStatus | None, Query()] = None,
+) -> Response:
+    """A page of the store's documents; `after` is an `id` or a `document_id` of the page before."""
+    after = (await _find(page.after, scope=scope, ports=ports)).id if page.after else None
+    documents, more = await fetch(
+        page.limit,
+        lambda count: ports.documents.list(scope=scope, limit=count, after=after, newest=page.newest, status=status),
+    )
+    return JSON(listed([document_object(document) for document in documents], more=more))
+
+
+@routes.get("/v1/vector_stores/{store_id}/documents/{id:path}")
+async def get_document(
+    id: str, scope: StoreScope, ports: ThePorts, include: Annotated[list[str] | None, Query()] = None
+) -> Response:
+    """One document; with `include=content` its live chunks too."""
+    document = await _find(id, scope=scope, ports=ports)
+    shown = document_object(document)
+    if include and "content" in include:
+        chunks = await ports.passages.of_document(document.id, scope=scope)
+        shown["chunks"] = [chunk_object(chunk) for chunk in chunks]
+    return JSON(shown)
+
+
+@routes.delete("/v1/vector_stores/{store_id}/documents/{id:path}")
+async def delete_document(id: str, scope: StoreScope, ports: ThePorts) -> Response:
+    """Remove one document; the next search does not see it."""
+    document = await _find(id, scope=scope, ports=ports)
+    await ports.documents.delete([document.id], scope=scope)
+    return JSON(
+        {
+            "id": id,
+            "object": "vector_store.document.deleted",
+            "document_id": public("document", document.id),
+            "deleted": True,
+        }
+    )
+
+
+async def _find(id: str, *, scope: Scope, ports: Ports) -> Document:
+    """By the caller's id, else by a `doc_` or `file-` id. Raises NotFoundError."""
+    try:
+        return await ports.documents.find(scope=scope, external_id=id.replace("\0", "\ufffd"))
+    except NotFoundError:
+        if not id.startswith((PREFIXES["document"], PREFIXES["file"])):
+            raise
+    return await find_source(id, scope=scope, ports=ports)

@@ -1,0 +1,98 @@
+"""/v1/files: uploaded bytes."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import Query
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+
+from bookwheel.api.ids import parse, public
+from bookwheel.api.pages import Order, fetch, listed
+from bookwheel.api.shapes import file_object
+from bookwheel.api.uploads import receive_upload
+from bookwheel.api.wiring import JSON, ThePorts, TheScope, TheSettings, router
+from bookwheel.errors import InvalidRequestError
+from bookwheel.ports import Files
+from bookwheel.types import File, Scope
+
+PURPOSES = frozenset({"assistants", "batch", "fine-tune", "vision", "user_data", "evals"})
+SCAN = 1000  #: files read at once when a list is narrowed to a purpose
+
+routes = router("files", max_body_bytes=None)
+
+
+@routes.post("/v1/files")
+async def upload(request: Request, ports: ThePorts, scope: TheScope, settings: TheSettings) -> Response:
+    """Store a file: a multipart form with `file` and `purpose`."""
+    form = await receive_upload(request, ports.blobs, max_bytes=settings.max_file_bytes)
+    purpose = form.fields.get("purpose", "assistants")
+    if purpose not in PURPOSES:
+        raise InvalidRequestError(f"purpose must be one of {', '.join(sorted(PURPOSES))}.", param="purpose")
+    file = await ports.files.create(form.filename, scope=scope, purpose=purpose, size=form.size, sha256=form.sha256)
+    return JSON(file_object(file))
+
+
+@routes.get("/v1/files")
+async def list_files(
+    ports: ThePorts,
+    scope: TheScope,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
+    after: str | None = None,
+    order: Order = "desc",
+    purpose: str | None = None,
+) -> Response:
+    """A page of the caller's files."""
+    start = parse("file", after) if after else None
+
+    async def read(count: int) -> Sequence[File]:
+        if purpose is None:
+            return await ports.files.list(scope=scope, limit=count, after=start, newest=order == "desc")
+        return await _with_purpose(ports.files, purpose, count, scope=scope, after=start, newest=order == "desc")
+
+    files, more = await fetch(limit, read)
+    return JSON(listed([file_object(file) for file in files], more=more))
+
+
+async def _with_purpose(
+    files: Files, purpose: str, count: int, *, scope: Scope, after: UUID | None, newest: bool
+) -> list[File]:
+    found: list[File] = []
+    while len(found) < count:
+        scanned = await files.list(scope=scope, limit=SCAN, after=after, newest=newest)
+        found += [file for file in scanned if file.purpose == purpose]
+        if len(scanned) < SCAN:
+            break
+        after = scanned[-1].id
+    return found[:count]
+
+
+@routes.get("/v1/files/{file_id}")
+async def get_file(file_id: str, ports: ThePorts, scope: TheScope) -> Response:
+    """One file."""
+    return JSON(file_object(await ports.files.get(parse("file", file_id), scope=scope)))
+
+
+@routes.get("/v1/files/{file_id}/content")
+async def content(file_id: str, ports: ThePorts, scope: TheScope) -> Response:
+    """The bytes as they were uploaded."""
+    file = await ports.files.get(parse("file", file_id), scope=scope)
+    path = await ports.blobs.path(file.sha256)
+    # Never shown in place: a file of a stranger must not run as a page of ours.
+    return FileResponse(
+        path,
+        media_type="application/octet-stream",
+        filename=file.filename,
+        headers={"x-content-type-options": "nosniff"},
+    )
+
+
+@routes.delete("/v1/files/{file_id}")
+async def delete_file(file_id: str, ports: ThePorts, scope: TheScope) -> Response:
+    """Remove a file and every document made of it."""
+    file = await ports.files.get(parse("file", file_id), scope=scope)
+    if await ports.files.delete(file.id, scope=scope):
+        await ports.blobs.delete(file.sha256)
+    deleted: dict[str, Any] = {"id": public("file", file.id), "object": "file", "deleted": True}
+    return JSON(deleted)

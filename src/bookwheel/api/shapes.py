@@ -1,0 +1,190 @@
+"""Our values as OpenAI's JSON objects."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from bookwheel.api.ids import public
+from bookwheel.types import Answer, Chunking, Citation, Document, File, FileStatus, Hit, Store
+
+INVALID_FILE = frozenset(
+    {
+        "unprocessable_file",
+        "encrypted_file",
+        "broken_file",
+        "no_text",
+        "needs_ocr",
+        "parse_timeout",
+        "parse_memory",
+        "too_large",
+    }
+)
+
+
+def seconds(moment: datetime) -> int:
+    """Unix time."""
+    return int(moment.timestamp())
+
+
+def milliseconds(timings: Mapping[str, float]) -> dict[str, float]:
+    """Seconds by stage as milliseconds by stage."""
+    return {stage: round(value * 1000, 3) for stage, value in timings.items()}
+
+
+def file_object(file: File) -> dict[str, Any]:
+    """A `file`."""
+    return {
+        "id": public("file", file.id),
+        "object": "file",
+        "bytes": file.size,
+        "created_at": seconds(file.created_at),
+        "filename": file.filename,
+        "purpose": file.purpose,
+        "status": "processed",
+        "expires_at": None,
+        "status_details": None,
+    }
+
+
+def store_object(store: Store) -> dict[str, Any]:
+    """A `vector_store`."""
+    counts = {status.value: store.counts.get(status, 0) for status in FileStatus}
+    return {
+        "id": public("store", store.id),
+        "object": "vector_store",
+        "created_at": seconds(store.created_at),
+        "name": store.name,
+        "usage_bytes": store.size,
+        "file_counts": {**counts, "total": sum(counts.values())},
+        "status": "in_progress" if counts["in_progress"] else "completed",
+        "expires_after": None,
+        "expires_at": None,
+        "last_active_at": seconds(store.last_active_at),
+        "metadata": dict(store.metadata),
+        "chunking_strategy": chunking_object(store.chunking),
+    }
+
+
+def chunking_object(chunking: Chunking) -> dict[str, Any]:
+    """A chunking strategy with its sizes."""
+    sizes = {"max_chunk_size_tokens": chunking.max_tokens, "chunk_overlap_tokens": chunking.overlap_tokens}
+    return {"type": "static", "static": sizes}
+
+
+def source_id(document: Document | Hit) -> str:
+    """The id of its file, or its own where it was put as text."""
+    if document.file_id is not None:
+        return public("file", document.file_id)
+    return public("document", document.id if isinstance(document, Document) else document.document_id)
+
+
+def store_file_object(document: Document) -> dict[str, Any]:
+    """A document as a `vector_store.file`."""
+    return {
+        "id": source_id(document),
+        "object": "vector_store.file",
+        "created_at": seconds(document.created_at),
+        "usage_bytes": document.size,
+        "vector_store_id": public("store", document.store_id),
+        "status": document.status.value,
+        "last_error": _last_error(document),
+        "chunking_strategy": chunking_object(document.chunking),
+        "attributes": dict(document.attributes),
+    }
+
+
+def document_object(document: Document) -> dict[str, Any]:
+    """A document under the caller's own id."""
+    return {
+        "id": document.external_id or source_id(document),
+        "object": "vector_store.document",
+        "document_id": public("document", document.id),
+        "file_id": public("file", document.file_id) if document.file_id else None,
+        "vector_store_id": public("store", document.store_id),
+        "filename": document.filename,
+        "title": document.title,
+        "attributes": dict(document.attributes),
+        "status": document.status.value,
+        "version": document.version,
+        "live_version": document.live_version,
+        "chunk_count": document.chunk_count,
+        "usage_bytes": document.size,
+        "last_error": _last_error(document),
+        "created_at": seconds(document.created_at),
+        "updated_at": seconds(document.updated_at),
+        "chunking_strategy": chunking_object(document.chunking),
+    }
+
+
+def _last_error(document: Document) -> dict[str, Any] | None:
+    code = document.error_code
+    if code is None:
+        return None
+    known = "unsupported_file" if code == "unsupported_file" else "server_error"
+    theirs = "invalid_file" if code in INVALID_FILE else known  # OpenAI's clients know these three
+    return {"code": theirs, "message": document.error_message or "", "reason": code}
+
+
+def hit_object(hit: Hit) -> dict[str, Any]:
+    """A hit as a search result."""
+    return {
+        "file_id": source_id(hit),
+        "filename": hit.filename,
+        "score": float(hit.score),
+        "attributes": dict(hit.attributes),
+        "content": [{"type": "text", "text": hit.text}],
+        "document": {
+            "id": public("document", hit.document_id),
+            "external_id": hit.external_id,
+            "vector_store_id": public("store", hit.store_id),
+            "title": hit.title,
+            "version": hit.version,
+            "page": hit.page,
+            "start": hit.start,
+            "end": hit.end,
+            "heading_path": list(hit.heading_path),
+        },
+    }
+
+
+def chunk_object(hit: Hit) -> dict[str, Any]:
+    """A chunk of a document, for `include=content`."""
+    return {
+        "text": hit.text,
+        "ordinal": hit.ordinal,
+        "page": hit.page,
+        "start": hit.start,
+        "end": hit.end,
+        "heading_path": list(hit.heading_path),
+    }
+
+
+def citation_object(citation: Citation) -> dict[str, Any]:
+    """A citation as an annotation of a chat message."""
+    hit = citation.hit
+    return {
+        "type": "file_citation",
+        "file_citation": {
+            "file_id": source_id(hit),
+            "filename": hit.filename,
+            "quote": citation.quote,
+            "page": hit.page,
+            "start": citation.start,
+            "end": citation.end,
+            "index": citation.index,
+            "answer_offset": citation.answer_offset,
+            "document_id": public("document", hit.document_id),
+            "external_id": hit.external_id,
+        },
+    }
+
+
+def answer_details(answer: Answer) -> dict[str, Any]:
+    """The `bookwheel` extension of a chat completion."""
+    return {
+        "supported": answer.supported,
+        "model": answer.model,
+        "degraded": list(answer.found.degraded),
+        "timings": milliseconds({**answer.found.timings, **answer.timings}),
+        "hits": [hit_object(hit) for hit in answer.found.hits],
+    }

@@ -1,0 +1,116 @@
+"""/v1/vector_stores/{id}/files: documents as OpenAI's clients see them."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import Query
+from starlette.responses import Response
+
+from bookwheel.api.attributes import checked_attributes
+from bookwheel.api.bodies import AttributesUpdate, FileAttach
+from bookwheel.api.ids import PREFIXES, parse
+from bookwheel.api.pages import ThePage, fetch, listed
+from bookwheel.api.shapes import source_id, store_file_object
+from bookwheel.api.wiring import JSON, StoreScope, ThePorts, TheStore, router
+from bookwheel.errors import InvalidRequestError
+from bookwheel.ports import Ports
+from bookwheel.types import Document, DocumentDraft, FileStatus, Hit, Scope
+
+routes = router("vector store files")
+
+
+@routes.post("/v1/vector_stores/{store_id}/files")
+async def attach(body: FileAttach, store: TheStore, scope: StoreScope, ports: ThePorts) -> Response:
+    """Put a file into the store; it is searchable once its status is `completed`."""
+    draft = DocumentDraft(
+        file_id=parse("file", body.file_id),
+        attributes=checked_attributes(body.attributes),
+        chunking=body.chunking_strategy.chunking() if body.chunking_strategy else None,
+    )
+    documents = await ports.documents.put([draft], scope=scope, store=store)
+    return JSON(store_file_object(documents[0]))
+
+
+@routes.get("/v1/vector_stores/{store_id}/files")
+async def list_store_files(
+    _store: TheStore,
+    scope: StoreScope,
+    ports: ThePorts,
+    page: ThePage,
+    status: Annotated[FileStatus | None, Query(alias="filter")] = None,
+) -> Response:
+    """A page of the store's documents, all or those of one status."""
+    after = (await find_source(page.after, scope=scope, ports=ports)).id if page.after else None
+    documents, more = await fetch(
+        page.limit,
+        lambda count: ports.documents.list(scope=scope, limit=count, after=after, newest=page.newest, status=status),
+    )
+    return JSON(listed([store_file_object(document) for document in documents], more=more))
+
+
+@routes.get("/v1/vector_stores/{store_id}/files/{file_id}")
+async def get_store_file(file_id: str, scope: StoreScope, ports: ThePorts) -> Response:
+    """One document by its file's id, or its own."""
+    return JSON(store_file_object(await find_source(file_id, scope=scope, ports=ports)))
+
+
+@routes.post("/v1/vector_stores/{store_id}/files/{file_id}")
+async def update_attributes(
+    file_id: str, body: AttributesUpdate, store: TheStore, scope: StoreScope, ports: ThePorts
+) -> Response:
+    """Replace the attributes; the content is not read again."""
+    document = await find_source(file_id, scope=scope, ports=ports)
+    if document.file_id is None:
+        raise InvalidRequestError("This document was put as text; put it again with the new attributes.")
+    draft = DocumentDraft(
+        file_id=document.file_id,
+        external_id=document.external_id,
+        title=document.title,
+        attributes=checked_attributes(body.attributes),
+        chunking=document.chunking,
+    )
+    documents = await ports.documents.put([draft], scope=scope, store=store)
+    return JSON(store_file_object(documents[0]))
+
+
+@routes.delete("/v1/vector_stores/{store_id}/files/{file_id}")
+async def detach(file_id: str, scope: StoreScope, ports: ThePorts) -> Response:
+    """Take a document out of the store; the file stays."""
+    document = await find_source(file_id, scope=scope, ports=ports)
+    await ports.documents.delete([document.id], scope=scope)
+    return JSON({"id": source_id(document), "object": "vector_store.file.deleted", "deleted": True})
+
+
+@routes.get("/v1/vector_stores/{store_id}/files/{file_id}/content")
+async def store_file_content(file_id: str, scope: StoreScope, ports: ThePorts) -> Response:
+    """The text that was read from the file, in parts that do not overlap."""
+    document = await find_source(file_id, scope=scope, ports=ports)
+    chunks = await ports.passages.of_document(document.id, scope=scope)
+    return JSON(
+        {
+            "object": "vector_store.file_content.page",
+            "data": _parts(chunks),
+            "has_more": False,
+            "next_page": None,
+            "file_id": source_id(document),
+            "filename": document.filename,
+            "attributes": dict(document.attributes),
+        }
+    )
+
+
+async def find_source(source: str, *, scope: Scope, ports: Ports) -> Document:
+    """The document of the scope's one store with this `file-` or `doc_` id. Raises NotFoundError."""
+    if source.startswith(PREFIXES["document"]):
+        return await ports.documents.get(parse("document", source), scope=scope)
+    return await ports.documents.find(scope=scope, file_id=parse("file", source))
+
+
+def _parts(chunks: Sequence[Hit]) -> list[dict[str, Any]]:
+    parts, reached = [], 0
+    for chunk in chunks:
+        text = chunk.text[max(0, reached - chunk.start) :]
+        reached = max(reached, chunk.end)
+        if text:
+            parts.append({"type": "text", "text": text})
+    return parts

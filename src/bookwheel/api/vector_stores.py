@@ -1,0 +1,67 @@
+"""/v1/vector_stores: named collections."""
+
+from starlette.responses import Response
+
+from bookwheel.access import within
+from bookwheel.api.attributes import checked_metadata
+from bookwheel.api.bodies import StoreCreate, StoreModify
+from bookwheel.api.ids import parse, public
+from bookwheel.api.pages import ThePage, fetch, listed
+from bookwheel.api.shapes import store_object
+from bookwheel.api.wiring import JSON, ThePorts, TheScope, TheStore, router
+from bookwheel.types import Chunking, DocumentDraft
+
+routes = router("vector stores")
+
+
+@routes.post("/v1/vector_stores")
+async def create_store(body: StoreCreate, ports: ThePorts, scope: TheScope) -> Response:
+    """Make a store, with files if any are given."""
+    chunking = body.chunking_strategy.chunking() if body.chunking_strategy else None
+    drafts = [DocumentDraft(file_id=parse("file", file_id)) for file_id in dict.fromkeys(body.file_ids)]
+    for draft in drafts:  # an unknown file must not leave a store behind
+        if draft.file_id is not None:
+            await ports.files.get(draft.file_id, scope=scope)
+    store = await ports.stores.create(
+        body.name,
+        scope=scope,
+        space=ports.space,
+        chunking=chunking or Chunking(),
+        metadata=checked_metadata(body.metadata),
+    )
+    if drafts:
+        await ports.documents.put(drafts, scope=within(scope, store.id), store=store)
+        store = await ports.stores.get(store.id, scope=scope)
+    return JSON(store_object(store))
+
+
+@routes.get("/v1/vector_stores")
+async def list_stores(ports: ThePorts, scope: TheScope, page: ThePage) -> Response:
+    """A page of the caller's stores."""
+    after = parse("store", page.after) if page.after else None
+    stores, more = await fetch(
+        page.limit, lambda count: ports.stores.list(scope=scope, limit=count, after=after, newest=page.newest)
+    )
+    return JSON(listed([store_object(store) for store in stores], more=more))
+
+
+@routes.get("/v1/vector_stores/{store_id}")
+async def get_store(store: TheStore) -> Response:
+    """One store with its counts."""
+    return JSON(store_object(store))
+
+
+@routes.post("/v1/vector_stores/{store_id}")
+async def modify_store(store_id: str, body: StoreModify, ports: ThePorts, scope: TheScope) -> Response:
+    """Change the name or the metadata; what is not given stays."""
+    metadata = None if body.metadata is None else checked_metadata(body.metadata)
+    store = await ports.stores.update(parse("store", store_id), scope=scope, name=body.name, metadata=metadata)
+    return JSON(store_object(store))
+
+
+@routes.delete("/v1/vector_stores/{store_id}")
+async def delete_store(store_id: str, ports: ThePorts, scope: TheScope) -> Response:
+    """Remove a store with its documents; the files stay."""
+    parsed = parse("store", store_id)
+    await ports.stores.delete(parsed, scope=scope)
+    return JSON({"id": public("store", parsed), "object": "vector_store.deleted", "deleted": True})

@@ -1,0 +1,77 @@
+"""What every route is given: the ports, the settings, the caller's scope, the store in the path."""
+
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Depends
+from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import Response
+
+from bookwheel.access import request_scope, within
+from bookwheel.api.ids import parse
+from bookwheel.ports import Ports
+from bookwheel.settings import MIB, Settings
+from bookwheel.types import Scope, Store
+
+MAX_BODY_BYTES = 4 * MIB  #: of a JSON request; uploads and document lines have limits of their own
+
+
+class JSON(Response):
+    """A JSON response written by orjson."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """The content as UTF-8 JSON."""
+        return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+class _JSONRequest(Request):
+    async def json(self) -> Any:
+        return orjson.loads(await self.body())
+
+
+class _Route(APIRoute):
+    """Reads bodies with orjson, which refuses lone surrogates and NaN that no store could keep."""
+
+    def get_route_handler(self) -> Any:
+        handler = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            response: Response = await handler(_JSONRequest(request.scope, request.receive))
+            return response
+
+        return handle
+
+
+def router(tag: str, *, max_body_bytes: int | None = MAX_BODY_BYTES) -> APIRouter:
+    """A router of the door; `tag` groups its routes in the OpenAPI document."""
+    return APIRouter(tags=[tag], route_class=_Route, default_response_class=JSON, max_body_size=max_body_bytes)
+
+
+async def _ports(request: Request) -> Ports:
+    ports: Ports = request.app.state.ports
+    return ports
+
+
+async def _settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+TheScope = Annotated[Scope, Depends(request_scope)]
+ThePorts = Annotated[Ports, Depends(_ports)]
+TheSettings = Annotated[Settings, Depends(_settings)]
+
+
+async def _store(store_id: str, ports: ThePorts, scope: TheScope) -> Store:
+    return await ports.stores.get(parse("store", store_id), scope=scope)
+
+
+async def _store_scope(store_id: str, scope: TheScope) -> Scope:
+    return within(scope, parse("store", store_id))
+
+
+TheStore = Annotated[Store, Depends(_store)]
+StoreScope = Annotated[Scope, Depends(_store_scope)]  #: the caller's scope narrowed to the store in the path

@@ -1,0 +1,292 @@
+"""The command line: `bookwheel up`, `add`, `ask` and the others. Talks to the HTTP API like any other client."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bookwheel import __version__, show
+from bookwheel.adding import add_sources
+from bookwheel.client import Client
+from bookwheel.doctor import examine
+from bookwheel.errors import BookwheelError, NotFoundError
+from bookwheel.settings import Settings, load_settings
+from bookwheel.supervisor import Stack, die_with_parent, holder, running_stack
+from bookwheel.telemetry import configure_logging
+
+STORE = "default"
+QUESTION = "Why can a deleted document never be found again?"
+FAILED, MISUSED = 1, 2  # exit statuses: some input failed; the command itself could not run
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Documents in, cited answers out, on your own machines.",
+)
+out = Console()
+err = Console(stderr=True)
+
+DataDir = Annotated[
+    Path | None, typer.Option(help="Where everything is kept (BOOKWHEEL_DATA_DIR).", show_default=False)
+]
+StoreName = Annotated[str, typer.Option("--store", help="The vector store's name.")]
+Port = Annotated[int | None, typer.Option(help="Port of the API (BOOKWHEEL_PORT); 0 picks a free one.")]
+
+
+@app.command()
+def demo(
+    path: Annotated[list[str] | None, typer.Option("--path", help="A file or folder to read too; repeatable.")] = None,
+    question: Annotated[str, typer.Option(help="What to ask.")] = QUESTION,
+    data_dir: DataDir = None,
+) -> None:
+    """Start everything, read Bookwheel's own documentation, answer a question with citations, stop everything."""
+    began = time.perf_counter()
+    with contextlib.ExitStack() as stack:
+        directory = data_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bookwheel-demo-")))
+        settings = load_settings(data_dir=directory, port=0, log_level="warning")
+        clock = show.Clock()
+        client = stack.enter_context(_stack_client(settings))
+        clock.lap("start database, API and worker")
+        store_id = client.store("demo")
+        added = add_sources(client, store_id, [*documentation(), *(path or [])], out)
+        clock.lap(f"read, cut, embed and index {len(added.documents)} documents")
+        answer = client.ask(store_id, question)
+        clock.lap("search and answer")
+        show.answer(out, question, answer)
+        show.steps(out, answer, clock, total=time.perf_counter() - began)
+    if added.failures:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def up(
+    paths: Annotated[list[str] | None, typer.Argument(help="Files, folders or URLs to add at once.")] = None,
+    data_dir: DataDir = None,
+    port: Port = None,
+    store: StoreName = STORE,
+) -> None:
+    """Run everything in the foreground: database, API, worker. Ctrl-C stops it all."""
+    settings = load_settings(data_dir=data_dir, port=port)
+    asyncio.run(_up(settings, paths or [], store))
+
+
+@app.command()
+def add(
+    sources: Annotated[list[str], typer.Argument(help="Files, folders or URLs.")],
+    data_dir: DataDir = None,
+    store: StoreName = STORE,
+) -> None:
+    """Add files, folders or URLs to a store and wait until they are searchable."""
+    with _client(data_dir) as client:
+        added = add_sources(client, client.store(store), sources, out)
+    out.print(f"{len(added.documents)} added to {store!r}, {len(added.failures)} of them or beside them failed.")
+    if added.failures:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def search(
+    query: str,
+    limit: Annotated[int, typer.Option(min=1, max=50)] = 5,
+    data_dir: DataDir = None,
+    store: StoreName = STORE,
+) -> None:
+    """Show the passages that match best."""
+    with _client(data_dir) as client:
+        show.hits(out, client.search(client.store(store, create=False), query, limit=limit))
+
+
+@app.command()
+def ask(question: str, data_dir: DataDir = None, store: StoreName = STORE) -> None:
+    """Answer a question from the documents, with citations."""
+    with _client(data_dir) as client:
+        show.answer(out, question, client.ask(client.store(store, create=False), question))
+
+
+@app.command()
+def status(data_dir: DataDir = None) -> None:
+    """Show stores, documents and work in progress."""
+    with _client(data_dir) as client:
+        show.status(out, client.call("GET", "/v1/status"), client.pages("/v1/vector_stores", order="asc"))
+
+
+@app.command()
+def rm(
+    names: Annotated[list[str], typer.Argument(help="Paths or ids as they were added.")],
+    data_dir: DataDir = None,
+    store: StoreName = STORE,
+) -> None:
+    """Remove documents; the next search does not find them."""
+    missing = 0
+    with _client(data_dir) as client:
+        store_id = client.store(store, create=False)
+        for name in names:
+            missing += not _remove(client, store_id, name)
+    if missing:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def check(data_dir: DataDir = None) -> None:
+    """Say what is configured, what answers, and what to do about what does not."""
+    if not show.findings(out, asyncio.run(examine(load_settings(data_dir=data_dir)))):
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def migrate(data_dir: DataDir = None) -> None:
+    """Bring the database at BOOKWHEEL_DATABASE_URL to this version's schema."""
+    from bookwheel.app import migrate_database  # noqa: PLC0415 - other commands start faster without the backends
+
+    applied = asyncio.run(migrate_database(load_settings(data_dir=data_dir)))
+    out.print("\n".join(f"applied {name}" for name in applied) or "nothing to do")
+
+
+@app.command()
+def reindex(data_dir: DataDir = None) -> None:
+    """Make the keyword index anew from the catalog. Stop the worker first."""
+    from bookwheel.maintenance import rebuild_keywords  # noqa: PLC0415 - the same
+
+    count = asyncio.run(rebuild_keywords(load_settings(data_dir=data_dir), out.print))
+    out.print(f"keyword index rebuilt from {count} documents")
+
+
+@app.command()
+def serve(
+    data_dir: DataDir = None,
+    port: Port = None,
+    fd: Annotated[int | None, typer.Option(help="An open listening socket to serve on.", hidden=True)] = None,
+) -> None:
+    """Run the API alone, against BOOKWHEEL_DATABASE_URL."""
+    from bookwheel import server  # noqa: PLC0415 - the same
+
+    settings = _process_settings(data_dir, port, supervised=fd is not None)
+    listening = socket.socket(fileno=fd) if fd is not None else server.listen(settings)
+    if fd is None:
+        out.print("serving on http://{}:{}".format(*listening.getsockname()[:2]))
+    _run(server.serve(settings, listening))
+
+
+@app.command()
+def work(data_dir: DataDir = None, supervised: Annotated[bool, typer.Option(hidden=True)] = False) -> None:
+    """Run one worker alone, against BOOKWHEEL_DATABASE_URL."""
+    from bookwheel.worker import work as run_worker  # noqa: PLC0415 - the same
+
+    _run(run_worker(_process_settings(data_dir, None, supervised=supervised)))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    out.print(__version__)
+
+
+def main() -> None:
+    """The entry point: errors become one line and an exit status."""
+    try:
+        app()
+    except BookwheelError as error:
+        err.print(f"[red]error:[/red] {error.message}", highlight=False, soft_wrap=True)
+        sys.exit(MISUSED)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:
+        sys.exit(0)
+
+
+def documentation() -> list[str]:
+    """Bookwheel's own documentation: beside the sources, or as installed."""
+    root = Path(__file__).resolve().parents[2]
+    found = [root / name for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs")]
+    packaged = Path(__file__).parent / "documentation"
+    return [str(path) for path in [*found, packaged] if path.exists()]
+
+
+def _process_settings(data_dir: Path | None, port: int | None, *, supervised: bool) -> Settings:
+    if supervised:
+        die_with_parent()
+    settings = load_settings(data_dir=data_dir, port=port)
+    configure_logging(level=settings.log_level, format=settings.log_format)
+    return settings
+
+
+def _run(coroutine) -> None:  # type: ignore[no-untyped-def]
+    import uvloop  # noqa: PLC0415 - the same
+
+    uvloop.run(coroutine)
+
+
+async def _up(settings: Settings, paths: list[str], store: str) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with running_stack(settings, say=lambda line: err.print(line, highlight=False)) as stack:
+        out.print(f"Bookwheel is ready at [bold]{stack.url}[/bold] (data in {settings.directory}; Ctrl-C stops it)")
+        watching = asyncio.create_task(stack.watch())
+        adding = asyncio.create_task(asyncio.to_thread(_add_at_start, stack, paths, store)) if paths else None
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        for task in filter(None, (watching, stopping, adding)):
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+        out.print("stopping …")
+
+
+def _add_at_start(stack: Stack, paths: list[str], store: str) -> None:
+    with Client(stack.url) as client:
+        add_sources(client, client.store(store), paths, out)
+
+
+def _remove(client: Client, store_id: str, name: str) -> bool:
+    for candidate in dict.fromkeys((str(Path(name).expanduser().resolve()), name)):
+        try:
+            client.delete_document(store_id, candidate)
+        except NotFoundError:
+            continue
+        out.print(f"removed {candidate}", highlight=False)
+        return True
+    err.print(f"[red]✗[/red] {name}: no such document in this store. `bookwheel status` lists stores.", highlight=False)
+    return False
+
+
+@contextlib.contextmanager
+def _client(data_dir: Path | None) -> Iterator[Client]:
+    """A client of the Bookwheel that runs on the data directory, or of one started just for this command."""
+    settings = load_settings(data_dir=data_dir, log_level="warning")
+    running = holder(settings.directory)
+    if "url" in running:
+        with Client(running["url"]) as client:
+            yield client
+        return
+    with _stack_client(settings.model_copy(update={"port": 0})) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def _stack_client(settings: Settings) -> Iterator[Client]:
+    """Start everything on a free port for as long as the block runs."""
+    with asyncio.Runner() as runner:
+        manager = running_stack(settings, say=lambda line: err.print(line, highlight=False))
+        with out.status("starting …"):
+            stack = runner.run(manager.__aenter__())
+        try:
+            with Client(stack.url) as client:
+                yield client
+        finally:
+            runner.run(manager.__aexit__(None, None, None))
+
+
+if __name__ == "__main__":
+    main()

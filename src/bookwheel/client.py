@@ -1,0 +1,136 @@
+"""A small client for the HTTP API: what the command line uses, and what OpenAI's SDK lacks."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+from urllib.parse import quote
+
+import httpx
+import orjson
+
+from bookwheel.errors import BookwheelError, NotFoundError, UnavailableError
+
+TIMEOUT = httpx.Timeout(60.0, connect=5.0, write=600.0)
+POLL_SECONDS = 0.1
+PAGE = 100
+
+
+class RequestFailedError(BookwheelError):
+    """The server refused the request. Its message says why."""
+
+    code = "request_failed"
+
+
+class Client:
+    """One server, one thread at a time. Raises NotFoundError, RequestFailedError or UnavailableError."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._http = httpx.Client(base_url=url, timeout=TIMEOUT)
+
+    def __enter__(self) -> Self:
+        """Use as a context manager, or call close()."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        """One JSON request."""
+        try:
+            response = self._http.request(method, path, **options)
+        except httpx.TransportError as error:
+            raise UnavailableError(f"{self.url} does not answer ({error}). Is `bookwheel up` running?") from error
+        return dict(_checked(response))
+
+    def store(self, name: str, *, create: bool = True) -> str:
+        """The id of the store with this name, made when it is missing."""
+        for store in self.pages("/v1/vector_stores", order="asc"):
+            if store["name"] == name:
+                return str(store["id"])
+        if not create:
+            raise NotFoundError(
+                f"There is no vector store named {name!r}. Make one with `bookwheel add --store {name}`."
+            )
+        return str(self.call("POST", "/v1/vector_stores", json={"name": name})["id"])
+
+    def pages(self, path: str, **parameters: str) -> Iterator[dict[str, Any]]:
+        """All items of a list, page by page."""
+        after: dict[str, str] = {}
+        while True:
+            page = self.call("GET", path, params={"limit": str(PAGE), **parameters, **after})
+            yield from page["data"]
+            if not page["has_more"]:
+                return
+            after = {"after": page["last_id"]}
+
+    def upload(self, filename: str, data: BinaryIO | bytes) -> dict[str, Any]:
+        """Upload a file's bytes, streamed."""
+        return self.call("POST", "/v1/files", files={"file": (filename, data)}, data={"purpose": "assistants"})
+
+    def add_file(self, store_id: str, path: Path, *, external_id: str, filename: str | None = None) -> dict[str, Any]:
+        """Upload a file and put it into a store under the caller's id; the same id again replaces it."""
+        with path.open("rb") as data:
+            uploaded = self.upload(filename or path.name, data)
+        body = {"file_id": uploaded["id"], "external_id": external_id}
+        return self.call("POST", f"/v1/vector_stores/{store_id}/files", json=body)
+
+    def put_documents(self, store_id: str, lines: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Upsert many small documents in one request; yields the server's line for each, as it comes."""
+        body = (orjson.dumps(dict(line)) + b"\n" for line in lines)
+        headers = {"content-type": "application/x-ndjson"}
+        path = f"/v1/vector_stores/{store_id}/documents"
+        with self._http.stream("POST", path, content=body, headers=headers) as response:
+            if response.is_error:
+                response.read()
+                _checked(response)
+            for line in response.iter_lines():
+                if line:
+                    yield orjson.loads(line)
+
+    def delete_document(self, store_id: str, external_id: str) -> None:
+        """Remove the document with the caller's id. Raises NotFoundError."""
+        self.call("DELETE", f"/v1/vector_stores/{store_id}/documents/{quote(external_id, safe='')}")
+
+    def wait(self, store_id: str, *, seen: Callable[[Mapping[str, int]], None] | None = None) -> Mapping[str, int]:
+        """Wait until nothing in the store is in progress; returns its file counts. `seen` gets each count."""
+        while True:
+            counts = self.call("GET", f"/v1/vector_stores/{store_id}")["file_counts"]
+            if seen:
+                seen(counts)
+            if counts["in_progress"] == 0:
+                return dict(counts)
+            time.sleep(POLL_SECONDS)
+
+    def search(self, store_id: str, query: str, *, limit: int = 10, **options: Any) -> dict[str, Any]:
+        """Search one store."""
+        body = {"query": query, "max_num_results": limit, **options}
+        return self.call("POST", f"/v1/vector_stores/{store_id}/search", json=body)
+
+    def ask(self, store_id: str, question: str) -> dict[str, Any]:
+        """A cited answer, as a chat completion."""
+        messages = [{"role": "user", "content": question}]
+        body = {"model": "bookwheel", "messages": messages, "vector_store_ids": [store_id]}
+        return self.call("POST", "/v1/chat/completions", json=body)
+
+
+def _checked(response: httpx.Response) -> Any:
+    if response.is_success:
+        return orjson.loads(response.content) if response.content else {}
+    try:
+        message = response.json()["error"]["message"]
+    except (ValueError, KeyError, TypeError):
+        message = f"HTTP {response.status_code} from {response.request.url}"
+    if response.status_code == httpx.codes.NOT_FOUND:
+        raise NotFoundError(message)
+    if response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
+        raise UnavailableError(message)
+    raise RequestFailedError(message)

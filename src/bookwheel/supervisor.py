@@ -1,0 +1,230 @@
+"""All processes of one machine: database, API, worker. Starts them, restarts what dies, stops them in order."""
+
+import asyncio
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from bookwheel.app import embedded_database, migrate_database
+from bookwheel.errors import DataDirectoryInUseError, SettingsError, StorageFullError, UnavailableError
+from bookwheel.server import listen
+from bookwheel.settings import Settings
+
+START_SECONDS = 60.0
+STOP_SECONDS = 15.0
+WATCH_SECONDS = 0.25
+BACKOFF_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)  # before the next start of a process that keeps dying
+STEADY_SECONDS = 30.0  # a process that lived so long starts again from the first backoff
+
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class _Child:
+    """One process of ours."""
+
+    name: str
+    arguments: tuple[str, ...]
+    process: subprocess.Popen[bytes]
+    started_at: float
+    failures: int = 0
+
+
+@dataclass(slots=True)
+class Stack:
+    """A running Bookwheel on this machine."""
+
+    settings: Settings
+    say: Say
+    url: str = ""
+    database_url: str = ""
+    children: list[_Child] = field(default_factory=list)
+    listening: socket.socket | None = None
+
+    def environment(self) -> dict[str, str]:
+        """What the children see: the same settings, with the database's real address."""
+        own = {f"BOOKWHEEL_{name.upper()}": str(value) for name, value in self.settings.model_dump().items()}
+        return {**os.environ, **own, "BOOKWHEEL_DATABASE_URL": self.database_url}  # noqa: TID251 - handed on, not read
+
+    def spawn(self, name: str, *arguments: str) -> None:
+        """Start a child that dies with us."""
+        self.children.append(_Child(name, arguments, self._popen(arguments), time.monotonic()))
+
+    def _popen(self, arguments: tuple[str, ...]) -> subprocess.Popen[bytes]:
+        assert self.listening is not None  # noqa: S101 - set before the first child
+        return subprocess.Popen(
+            [sys.executable, "-m", "bookwheel.cli", *arguments],
+            env=self.environment(),
+            pass_fds=(self.listening.fileno(),),
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    async def watch(self) -> None:
+        """Restart children that die, with backoff, and say so; give up with the reason on a crash loop."""
+        while True:
+            for child in self.children:
+                if child.process.poll() is not None:
+                    await self._restart(child)
+            await asyncio.sleep(WATCH_SECONDS)
+
+    async def _restart(self, child: _Child) -> None:
+        lived = time.monotonic() - child.started_at
+        child.failures = 0 if lived > STEADY_SECONDS else child.failures + 1
+        if child.failures > len(BACKOFF_SECONDS):
+            raise UnavailableError(
+                f"The {child.name} process died {child.failures} times in a row (last exit status"
+                f" {child.process.returncode}). Its messages are above; `bookwheel check` says what is missing."
+            )
+        self.say(f"The {child.name} process ended (status {child.process.returncode}); starting it again.")
+        await asyncio.sleep(BACKOFF_SECONDS[max(child.failures - 1, 0)])
+        child.process, child.started_at = self._popen(child.arguments), time.monotonic()
+
+    async def stop(self) -> None:
+        """Ask all children to finish, then end those that do not."""
+        for child in self.children:
+            if child.process.poll() is None:
+                child.process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
+        for child in self.children:
+            try:
+                await asyncio.to_thread(child.process.wait, max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                child.process.kill()
+                child.process.wait()
+
+
+@asynccontextmanager
+async def running_stack(settings: Settings, *, say: Say) -> AsyncIterator[Stack]:
+    """Start everything over the data directory, yield when it answers, stop everything at the end.
+
+    Raises DataDirectoryInUseError, SettingsError, StorageFullError or UnavailableError, each with what to do.
+    """
+    with held(settings) as note:
+        stack = Stack(settings=settings, say=say)
+        database = embedded_database(settings) if settings.database_url == "embedded:" else None
+        try:
+            if database is not None:
+                await asyncio.to_thread(database.start)
+            stack.database_url = database.url if database is not None else settings.database_url
+            await migrate_database(settings.model_copy(update={"database_url": stack.database_url}))
+            await _start(stack)
+            note({"pid": os.getpid(), "url": stack.url, "database_url": stack.database_url})
+            yield stack
+        finally:
+            await stack.stop()
+            if database is not None:
+                await asyncio.to_thread(database.stop)
+
+
+async def _start(stack: Stack) -> None:
+    settings = stack.settings
+    try:
+        stack.listening = listen(settings)
+    except OSError as error:
+        raise SettingsError(
+            f"Port {settings.port} on {settings.host} cannot be used: {error.strerror}."
+            " Stop what uses it, or choose another with --port."
+        ) from error
+    host, port = stack.listening.getsockname()[:2]
+    stack.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    stack.spawn("worker", "work", "--supervised")
+    for _ in range(settings.api_processes):
+        stack.spawn("API", "serve", "--fd", str(stack.listening.fileno()))
+    await _until_ready(stack)
+
+
+async def _until_ready(stack: Stack) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    async with httpx.AsyncClient(base_url=stack.url, timeout=5) as client:
+        while time.monotonic() < deadline:
+            dead = next((child for child in stack.children if child.process.poll() is not None), None)
+            if dead is not None:
+                raise UnavailableError(f"The {dead.name} process did not start; its message is above.")
+            try:
+                if (await client.get("/health/ready")).status_code == httpx.codes.OK:
+                    return
+            except httpx.TransportError:
+                pass
+            await asyncio.sleep(0.05)
+    raise UnavailableError(f"The API did not become ready within {START_SECONDS:.0f} s. Try `bookwheel check`.")
+
+
+class held:  # noqa: N801 - read as `with held(settings)`
+    """The data directory, held by one process at a time; the lock goes with the process, however it ends."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.path = settings.directory / "bookwheel.lock"
+        self.file: Any = None
+
+    def __enter__(self) -> Callable[[dict[str, Any]], None]:
+        """Returns a function that notes, for others to read, who holds it."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.file = self.path.open("a+")
+        except OSError as error:
+            raise SettingsError(
+                f"The data directory {self.path.parent} cannot be used: {error.strerror}."
+                " Choose another with --data-dir."
+            ) from error
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataDirectoryInUseError(self._who()) from None
+        self._note({"pid": os.getpid()})
+        return self._note
+
+    def __exit__(self, *_: object) -> None:
+        self._note({})
+        self.file.close()
+
+    def _note(self, facts: dict[str, Any]) -> None:
+        try:
+            self.file.truncate(0)
+            self.file.write(json.dumps(facts))
+            self.file.flush()
+        except OSError as error:
+            raise StorageFullError(f"The disk that holds {self.path.parent} is full. Free some space.") from error
+
+    def _who(self) -> str:
+        facts = holder(self.path.parent)
+        at = f" and serves {facts['url']}" if "url" in facts else ""
+        return (
+            f"The data directory {self.path.parent} is held by another Bookwheel (process {facts.get('pid', '?')}{at})."
+            " Stop it, or choose another directory with --data-dir."
+        )
+
+
+def holder(directory: Path) -> dict[str, Any]:
+    """Who holds a data directory, as noted there: pid, url, database_url; empty when nobody does."""
+    path = directory / "bookwheel.lock"
+    try:
+        with path.open("r+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return dict(json.loads(file.read() or "{}"))
+    except (OSError, json.JSONDecodeError):
+        return {}
+    return {}
+
+
+def die_with_parent() -> None:
+    """Ask Linux to end this process when its parent dies, so that a killed `up` leaves nothing behind."""
+    import ctypes  # noqa: PLC0415 - only here, only on Linux
+
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
