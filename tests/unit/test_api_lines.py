@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ def split(chunks: Sequence[bytes], *, max_bytes: int = 100) -> list[Line]:
 def test_lines_do_not_depend_on_the_chunks(data: bytes, cuts: list[int], max_bytes: int) -> None:
     """However the network cuts an upload, its lines, their numbers and the refused ones are the same."""
     edges = [0, *sorted(cuts), len(data)]
-    chunks = [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    chunks = [data[start:end] for start, end in pairwise(edges)]
     expected = [
         Line(number, line if len(line) <= max_bytes else None)
         for number, line in enumerate(data.split(b"\n"), start=1)

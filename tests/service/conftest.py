@@ -1,0 +1,72 @@
+"""A real `bookwheel up` for the tests of this folder: its own data directory, its own free port."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bookwheel.client import Client
+from bookwheel.supervisor import holder
+
+START_SECONDS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class LiveServer:
+    """A running Bookwheel."""
+
+    url: str
+    data_dir: Path
+    process: subprocess.Popen[str]
+
+    def stop(self) -> int:
+        """Ask it to stop, as Ctrl-C does; returns its exit status."""
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(60)
+
+
+@contextlib.contextmanager
+def bookwheel_up(data_dir: Path, *arguments: str, **environment: str) -> Iterator[LiveServer]:
+    """`bookwheel up` until the block ends."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bookwheel.cli", "up", "--data-dir", str(data_dir), "--port", "0", *arguments],
+        env={**os.environ, "BOOKWHEEL_LOG_LEVEL": "warning", **environment},
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        yield LiveServer(_url(data_dir, process), data_dir, process)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+
+
+def _url(data_dir: Path, process: subprocess.Popen[str]) -> str:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        if "url" in (facts := holder(data_dir)):
+            return str(facts["url"])
+        time.sleep(0.1)
+    raise AssertionError("bookwheel up did not start")
+
+
+@pytest.fixture(scope="session")
+def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """One server for all tests that do not stop or break it."""
+    with bookwheel_up(tmp_path_factory.mktemp("bookwheel")) as server:
+        yield server
+
+
+@pytest.fixture
+def client(live_server: LiveServer) -> Iterator[Client]:
+    """A client of the shared server."""
+    with Client(live_server.url) as client:
+        yield client
