@@ -24,7 +24,7 @@ MAX_ID = 512  #: characters
 MAX_TITLE = 1024  #: characters
 UNCHANGED = "unchanged"
 
-routes = router("documents", max_body_bytes=None)
+routes = router("documents", streams=True)
 
 
 @routes.post("/v1/vector_stores/{store_id}/documents")

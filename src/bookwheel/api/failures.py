@@ -78,6 +78,5 @@ def _http_words(request: Request, error: HTTPException) -> tuple[str, str]:
     words = {
         404: ("unknown_url", f"Unknown path: {where}. The routes are listed in /openapi.json."),
         405: ("method_not_allowed", f"The path exists, but not with this method: {where}."),
-        413: ("too_large", "The request body is larger than this route accepts. Split it."),
     }
     return words.get(error.status_code, ("http_error", str(error.detail)))

@@ -20,7 +20,7 @@ from bookwheel.types import File, Scope
 PURPOSES = frozenset({"assistants", "batch", "fine-tune", "vision", "user_data", "evals"})
 SCAN = 1000  #: files read at once when a list is narrowed to a purpose
 
-routes = router("files", max_body_bytes=None)
+routes = router("files", streams=True)
 
 
 @routes.post("/v1/files")

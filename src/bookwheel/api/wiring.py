@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from bookwheel.access import request_scope, within
 from bookwheel.api.ids import parse
+from bookwheel.errors import TooLargeError
 from bookwheel.ports import Ports
 from bookwheel.settings import MIB, Settings
 from bookwheel.types import Scope, Store
@@ -28,26 +29,41 @@ class JSON(Response):
 
 
 class _JSONRequest(Request):
+    """Reads bodies with orjson, which refuses lone surrogates and NaN that no store could keep."""
+
+    async def fetch(self) -> None:
+        """Read the body within the limit. Raises TooLargeError."""
+        body = bytearray()
+        async for chunk in self.stream():
+            body += chunk
+            if len(body) > MAX_BODY_BYTES:
+                raise TooLargeError(f"The body is larger than {MAX_BODY_BYTES} bytes. Split the request.")
+        self._body = bytes(body)
+
     async def json(self) -> Any:
         return orjson.loads(await self.body())
 
 
-class _Route(APIRoute):
-    """Reads bodies with orjson, which refuses lone surrogates and NaN that no store could keep."""
+class _JSONRoute(APIRoute):
+    """A route whose body, if any, is JSON of bounded size."""
 
     def get_route_handler(self) -> Any:
         handler = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
-            response: Response = await handler(_JSONRequest(request.scope, request.receive))
+            bounded = _JSONRequest(request.scope, request.receive)
+            if request.method == "POST":
+                await bounded.fetch()
+            response: Response = await handler(bounded)
             return response
 
         return handle
 
 
-def router(tag: str, *, max_body_bytes: int | None = MAX_BODY_BYTES) -> APIRouter:
-    """A router of the door; `tag` groups its routes in the OpenAPI document."""
-    return APIRouter(tags=[tag], route_class=_Route, default_response_class=JSON, max_body_size=max_body_bytes)
+def router(tag: str, *, streams: bool = False) -> APIRouter:
+    """A router of the door; `tag` groups its routes in the OpenAPI document. With `streams` its routes read their
+    bodies themselves, with limits of their own."""
+    return APIRouter(tags=[tag], route_class=APIRoute if streams else _JSONRoute, default_response_class=JSON)
 
 
 async def _ports(request: Request) -> Ports:
