@@ -6,9 +6,8 @@ uv run python benchmarks/quality.py [SET ...]
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from harness import DataSet, Figure, ingest, load, ndcg, recall, report, running
-
 from bookwheel.client import Client
+from harness import DataSet, Figure, ingest, load, ndcg, recall, report, running
 
 QUERIES = 500
 HITS = 30  # chunks asked for: the first ten documents among them count

@@ -146,7 +146,7 @@ def check(data_dir: DataDir = None) -> None:
 @app.command()
 def migrate(data_dir: DataDir = None) -> None:
     """Bring the database at BOOKWHEEL_DATABASE_URL to this version's schema."""
-    from bookwheel.app import migrate_database  # noqa: PLC0415 - other commands start faster without the backends
+    from bookwheel.app import migrate_database  # imported here: other commands start faster
 
     applied = asyncio.run(migrate_database(load_settings(data_dir=data_dir)))
     out.print("\n".join(f"applied {name}" for name in applied) or "nothing to do")
@@ -155,7 +155,7 @@ def migrate(data_dir: DataDir = None) -> None:
 @app.command()
 def reindex(data_dir: DataDir = None) -> None:
     """Make the keyword index anew from the catalog. Stop the worker first."""
-    from bookwheel.maintenance import rebuild_keywords  # noqa: PLC0415 - the same
+    from bookwheel.maintenance import rebuild_keywords  # imported here: other commands start faster
 
     count = asyncio.run(rebuild_keywords(load_settings(data_dir=data_dir), out.print))
     out.print(f"keyword index rebuilt from {count} documents")
@@ -168,7 +168,7 @@ def serve(
     fd: Annotated[int | None, typer.Option(help="An open listening socket to serve on.", hidden=True)] = None,
 ) -> None:
     """Run the API alone, against BOOKWHEEL_DATABASE_URL."""
-    from bookwheel import server  # noqa: PLC0415 - the same
+    from bookwheel import server  # imported here: other commands start faster
 
     settings = _process_settings(data_dir, port, supervised=fd is not None)
     listening = socket.socket(fileno=fd) if fd is not None else server.listen(settings)
@@ -180,7 +180,7 @@ def serve(
 @app.command()
 def work(data_dir: DataDir = None, supervised: Annotated[bool, typer.Option(hidden=True)] = False) -> None:
     """Run one worker alone, against BOOKWHEEL_DATABASE_URL."""
-    from bookwheel.worker import work as run_worker  # noqa: PLC0415 - the same
+    from bookwheel.worker import work as run_worker  # imported here: other commands start faster
 
     _run(run_worker(_process_settings(data_dir, None, supervised=supervised)))
 
@@ -221,7 +221,7 @@ def _process_settings(data_dir: Path | None, port: int | None, *, supervised: bo
 
 
 def _run(coroutine) -> None:  # type: ignore[no-untyped-def]
-    import uvloop  # noqa: PLC0415 - the same
+    import uvloop  # imported here: other commands start faster
 
     uvloop.run(coroutine)
 

@@ -39,7 +39,7 @@ async def follow(ports: Ports, stop: asyncio.Event) -> None:
 
 
 async def catch_up(ports: Ports) -> int:
-    """Apply one batch of changes; returns how many. Rebuilds an index that the outbox can no longer bring up to date."""
+    """Apply one batch of changes; returns how many. An index that has fallen out of the outbox is rebuilt."""
     position = await ports.keywords.position()
     changes = await ports.outbox.read(position - 1, limit=CHANGES_PER_COMMIT)
     if not _continues(position, changes):

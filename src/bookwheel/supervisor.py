@@ -223,7 +223,7 @@ def holder(directory: Path) -> dict[str, Any]:
 
 def die_with_parent() -> None:
     """Ask Linux to end this process when its parent dies, so that a killed `up` leaves nothing behind."""
-    import ctypes  # noqa: PLC0415 - only here, only on Linux
+    import ctypes  # only here, only on Linux
 
     if sys.platform == "linux":
         pr_set_pdeathsig = 1

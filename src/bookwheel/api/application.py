@@ -41,7 +41,7 @@ def create_app(ports: Ports, settings: Settings, **options: Any) -> FastAPI:
     )
     app.state.ports = ports
     app.state.settings = settings
-    for module in (files, store_files, documents, search, vector_stores, chat, models, status):
+    for module in (search, chat, documents, vector_stores, store_files, files, models, status):
         app.include_router(module.routes)
     failures.install(app)
     app.add_middleware(Attendant)

@@ -70,8 +70,8 @@ class PostgresStores:
             space_id, shard = held[0]
             await rows(
                 connection,
-                "SELECT append_to_outbox(array_agg('remove'::text), array_agg(tenant_id), array_agg(store_id), array_agg(id),"
-                " array_agg(version)) FROM documents WHERE store_id = %s HAVING count(*) > 0",
+                "SELECT append_to_outbox(array_agg('remove'::text), array_agg(tenant_id), array_agg(store_id),"
+                " array_agg(id), array_agg(version)) FROM documents WHERE store_id = %s HAVING count(*) > 0",
                 (store_id,),
             )
             for statement in (
