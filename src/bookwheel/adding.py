@@ -1,5 +1,6 @@
 """Adding folders, files and pages from the command line: what is taken, under which name, and how it is shown."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -92,9 +93,7 @@ def _add_one(client: Client, store_id: str, source: str, added: Added) -> None:
         if source.startswith(("http://", "https://")):
             document = _add_page(client, store_id, source)
         else:
-            path = Path(source)
-            if not path.is_file():
-                raise OSError(0, "not a regular file")
+            path = _regular(Path(source))
             document = client.add_file(
                 store_id, path, external_id=_text(path.resolve()), filename=_text(Path(path.name))
             )
@@ -103,6 +102,13 @@ def _add_one(client: Client, store_id: str, source: str, added: Added) -> None:
         added.failures.append((source, f"cannot be read: {getattr(error, 'strerror', None) or error}."))
     except BookwheelError as error:
         added.failures.append((source, error.message))
+
+
+def _regular(path: Path) -> Path:
+    """A pipe or a device would never end. Raises OSError."""
+    if not path.is_file():
+        raise OSError(errno.EINVAL, "not a regular file")
+    return path
 
 
 def _text(path: Path) -> str:
@@ -120,7 +126,7 @@ def _add_page(client: Client, store_id: str, url: str) -> dict[str, object]:
         for data in response.iter_bytes():
             file.write(data)
             if file.tell() > FETCH_BYTES:
-                raise OSError(0, f"larger than {FETCH_BYTES >> 20} MiB")
+                raise OSError(errno.EFBIG, f"larger than {FETCH_BYTES >> 20} MiB")
         file.flush()
         name = _page_name(url, response.headers.get("content-type", ""))
         return client.add_file(store_id, Path(file.name), external_id=url, filename=name)

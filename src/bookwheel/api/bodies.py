@@ -70,6 +70,8 @@ class FileAttach(Body):
     """POST /v1/vector_stores/{id}/files."""
 
     file_id: str
+    external_id: Annotated[str, Field(min_length=1, max_length=2048, pattern=r"^[^\x00]*$")] | None = None
+    title: Annotated[str, Field(max_length=1024, pattern=r"^[^\x00]*$")] | None = None
     attributes: dict[str, Any] | None = None
     chunking_strategy: ChunkingStrategy | None = None
 

@@ -90,6 +90,10 @@ def store_file_object(document: Document) -> dict[str, Any]:
         "last_error": _last_error(document),
         "chunking_strategy": chunking_object(document.chunking),
         "attributes": dict(document.attributes),
+        "document_id": public("document", document.id),
+        "external_id": document.external_id,
+        "filename": document.filename,
+        "version": document.version,
     }
 
 

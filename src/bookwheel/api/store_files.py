@@ -21,9 +21,12 @@ routes = router("vector store files")
 
 @routes.post("/v1/vector_stores/{store_id}/files")
 async def attach(body: FileAttach, store: TheStore, scope: StoreScope, ports: ThePorts) -> Response:
-    """Put a file into the store; it is searchable once its status is `completed`."""
+    """Put a file into the store; it is searchable once its status is `completed`. With an `external_id` that the store
+    knows already, the file becomes that document's new version."""
     draft = DocumentDraft(
         file_id=parse("file", body.file_id),
+        external_id=body.external_id,
+        title=body.title,
         attributes=checked_attributes(body.attributes),
         chunking=body.chunking_strategy.chunking() if body.chunking_strategy else None,
     )

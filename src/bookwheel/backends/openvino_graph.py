@@ -1,0 +1,176 @@
+"""A sentence encoder as an OpenVINO graph: token ids in, one unit vector for each text out.
+
+Whatever the weights come from (BERT safetensors, OpenVINO IR, ONNX), the graph has the same two inputs and one output:
+
+* `input_ids`: (batch, tokens) int32, padded with anything
+* `lengths`: (batch,) int32, the tokens of each text that count
+* result: (batch, dimensions) float32, rows of length one
+
+Pooling and normalising sit inside the graph, so that only the small result leaves it.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+from openvino import opset15 as op
+
+from bookwheel.backends.openvino_directory import ModelDirectory, Pooling
+from bookwheel.errors import SettingsError
+
+Weights = Mapping[str, NDArray[Any]]
+Node = Any  # openvino's own stubs mix Node and Output
+
+DTYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4"}
+ACTIVATIONS: Mapping[str, Callable[[Node], Node]] = {
+    "gelu": lambda node: op.gelu(node, "erf"),
+    "gelu_new": lambda node: op.gelu(node, "tanh"),
+    "gelu_pytorch_tanh": lambda node: op.gelu(node, "tanh"),
+    "relu": op.relu,
+}
+SMALLEST_NORM = 1e-12  # keeps an all-zero vector from dividing by zero
+
+
+def build_graph(model: ModelDirectory) -> ov.Model:
+    """The whole encoder. Raises SettingsError when the weights are not those of a model we can build."""
+    try:
+        if model.weights.suffix == ".safetensors":
+            return _from_weights(model)
+        return _from_export(model)
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise SettingsError(f"The model file {str(model.weights)!r} cannot be used: {error}") from error
+
+
+def read_weights(path: Path) -> Weights:
+    """The tensors of a safetensors file by name, as read-only views on the mapped file: nothing is copied."""
+    raw = np.memmap(path, mode="r", dtype=np.uint8)
+    start = 8 + int(raw[:8].view("<u8")[0])
+    header = json.loads(raw[8:start].tobytes())
+    header.pop("__metadata__", None)
+    return {name.removeprefix("bert."): _tensor(raw[start:], entry) for name, entry in header.items()}
+
+
+def _tensor(data: NDArray[np.uint8], entry: Mapping[str, Any]) -> NDArray[Any]:
+    begin, end = entry["data_offsets"]
+    values = data[begin:end].view(DTYPES[entry["dtype"]]).reshape(entry["shape"])
+    if entry["dtype"] == "BF16":
+        return (values.astype(np.uint32) << 16).view(np.float32)
+    return values.astype(np.float32) if entry["dtype"] == "F16" else values
+
+
+def _from_weights(model: ModelDirectory) -> ov.Model:
+    ids, lengths, mask = _inputs()
+    hidden = _Bert(model.config, read_weights(model.weights)).hidden(ids, mask)
+    return ov.Model([_unit(_pool(hidden, mask, lengths, model.pooling))], [ids, lengths], "bert")
+
+
+def _from_export(model: ModelDirectory) -> ov.Model:
+    """Put our inputs before and our pooling behind an exported graph."""
+    export = ov.Core().read_model(model.weights)
+    ids, lengths, mask = _inputs()
+    zeros = op.multiply(ids, _integers(0, dtype=np.int32))
+    given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": zeros}
+    for parameter in export.get_parameters():
+        name = next(iter(parameter.output(0).get_names()))
+        parameter.output(0).replace(op.convert(given[name], parameter.get_element_type().to_string()).output(0))
+    hidden = next((out for out in export.outputs if len(out.get_partial_shape()) == 3), None)  # noqa: PLR2004
+    if hidden is None:
+        raise ValueError("it has no output of shape (batch, tokens, dimensions)")
+    states = hidden.get_node().input_value(0)
+    return ov.Model([_unit(_pool(states, mask, lengths, model.pooling))], [ids, lengths], "export")
+
+
+def _inputs() -> tuple[Node, Node, Node]:
+    """Token ids, lengths, and the mask (batch, tokens) that follows from them."""
+    ids = op.parameter([-1, -1], np.int32, "input_ids")
+    lengths = op.parameter([-1], np.int32, "lengths")
+    mask = op.less(op.unsqueeze(_positions(ids), _integers(0)), op.unsqueeze(lengths, _integers(1)))
+    return ids, lengths, mask
+
+
+def _positions(ids: Node) -> Node:
+    """0, 1, 2 ... tokens - 1."""
+    tokens = op.squeeze(op.gather(op.shape_of(ids, "i32"), _integers(1), _integers(0)), _integers(0))
+    zero, one = (op.constant(np.int32(number)) for number in (0, 1))
+    return op.range(zero, tokens, one, "i32")
+
+
+def _integers(*numbers: int, dtype: type[np.signedinteger[Any]] = np.int64) -> Node:
+    return op.constant(np.array(numbers, dtype))
+
+
+def _pool(hidden: Node, mask: Node, lengths: Node, pooling: Pooling) -> Node:
+    if pooling == "cls":
+        return op.gather(hidden, op.constant(np.int64(0)), _integers(1))
+    counted = op.multiply(hidden, op.unsqueeze(op.convert(mask, "f32"), _integers(2)))
+    return op.divide(op.reduce_sum(counted, _integers(1)), op.unsqueeze(op.convert(lengths, "f32"), _integers(1)))
+
+
+def _unit(vectors: Node) -> Node:
+    return op.normalize_l2(vectors, _integers(1), SMALLEST_NORM, "max")
+
+
+class _Bert:
+    """The encoder of BERT: shapes are (batch, tokens, hidden) between all parts."""
+
+    def __init__(self, config: Mapping[str, Any], weights: Weights) -> None:
+        self._weights = weights
+        self._layers = int(config["num_hidden_layers"])
+        self._heads = int(config["num_attention_heads"])
+        self._hidden = int(config["hidden_size"])
+        self._epsilon = float(config["layer_norm_eps"])
+        self._activation = ACTIVATIONS[config["hidden_act"]]
+        if config.get("position_embedding_type", "absolute") != "absolute":
+            raise ValueError(f"position_embedding_type is {config['position_embedding_type']!r}, not 'absolute'")
+
+    def hidden(self, ids: Node, mask: Node) -> Node:
+        """The last hidden states."""
+        states = self._embeddings(ids)
+        attended = op.unsqueeze(mask, _integers(1, 2))
+        for layer in range(self._layers):
+            states = self._layer(states, attended, f"encoder.layer.{layer}")
+        return states
+
+    def _embeddings(self, ids: Node) -> Node:
+        words = op.gather(self._constant("embeddings.word_embeddings.weight"), ids, _integers(0))
+        # every token of a single text has type 0, so its row is folded into the positions
+        table = (
+            self._weights["embeddings.position_embeddings.weight"]
+            + self._weights["embeddings.token_type_embeddings.weight"][0]
+        )
+        positions = op.gather(op.constant(table), _positions(ids), _integers(0))
+        return self._norm(op.add(words, op.unsqueeze(positions, _integers(0))), "embeddings.LayerNorm")
+
+    def _layer(self, states: Node, mask: Node, name: str) -> Node:
+        attention = self._linear(
+            self._attention(states, mask, f"{name}.attention.self"), f"{name}.attention.output.dense"
+        )
+        states = self._norm(op.add(states, attention), f"{name}.attention.output.LayerNorm")
+        inner = self._activation(self._linear(states, f"{name}.intermediate.dense"))
+        return self._norm(op.add(states, self._linear(inner, f"{name}.output.dense")), f"{name}.output.LayerNorm")
+
+    def _attention(self, states: Node, mask: Node, name: str) -> Node:
+        query, key, value = (
+            self._split_heads(self._linear(states, f"{name}.{part}")) for part in ("query", "key", "value")
+        )
+        mixed = op.scaled_dot_product_attention(query, key, value, mask, causal=False)
+        return op.reshape(op.transpose(mixed, _integers(0, 2, 1, 3)), _integers(0, 0, self._hidden), special_zero=True)
+
+    def _split_heads(self, states: Node) -> Node:
+        shape = _integers(0, 0, self._heads, self._hidden // self._heads)
+        return op.transpose(op.reshape(states, shape, special_zero=True), _integers(0, 2, 1, 3))
+
+    def _linear(self, states: Node, name: str) -> Node:
+        product = op.matmul(states, self._constant(f"{name}.weight"), transpose_a=False, transpose_b=True)
+        return op.add(product, self._constant(f"{name}.bias"))
+
+    def _norm(self, states: Node, name: str) -> Node:
+        centred = op.mvn(states, _integers(-1), normalize_variance=True, eps=self._epsilon, eps_mode="inside_sqrt")
+        return op.add(op.multiply(centred, self._constant(f"{name}.weight")), self._constant(f"{name}.bias"))
+
+    def _constant(self, name: str) -> Node:
+        return op.constant(self._weights[name], shared_memory=True)
