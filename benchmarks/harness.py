@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 
 from bookwheel.client import Client
-from bookwheel.supervisor import holder
+from bookwheel.data_directory import holder
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 START_SECONDS = 120

@@ -17,10 +17,11 @@ from rich.console import Console
 from bookwheel import __version__, show
 from bookwheel.adding import add_sources
 from bookwheel.client import Client
+from bookwheel.data_directory import holder
 from bookwheel.doctor import examine
 from bookwheel.errors import BookwheelError, NotFoundError
 from bookwheel.settings import Settings, load_settings
-from bookwheel.supervisor import Stack, die_with_parent, holder, running_stack
+from bookwheel.supervisor import Stack, die_with_parent, running_stack
 from bookwheel.telemetry import configure_logging
 
 STORE = "default"

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import httpx
 import psutil
 
+from bookwheel.data_directory import holder
 from bookwheel.settings import Settings
-from bookwheel.supervisor import holder
 
 RESERVE_BYTES = 1 << 30
 MEMORY_BYTES = 1 << 30

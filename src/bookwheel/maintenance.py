@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Callable
 
 from bookwheel.app import embedded_database, migrate_database, open_ports
+from bookwheel.data_directory import held
 from bookwheel.follow import rebuild
 from bookwheel.settings import Settings
-from bookwheel.supervisor import held
 
 
 async def rebuild_keywords(settings: Settings, say: Callable[[str], None]) -> int:

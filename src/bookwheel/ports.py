@@ -11,6 +11,7 @@ from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from bookwheel.types import (
     Candidate,
@@ -247,6 +248,7 @@ class Embedder(Protocol):
     revision: str
     dimensions: int
     window: int  #: tokens the model reads at once, special tokens included
+    tokenizer: Tokenizer  #: what chunk sizes are counted with; neither truncates nor pads
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """One unit vector for each text, in order; a text longer than the window is pooled over windows."""

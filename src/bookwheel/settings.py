@@ -24,7 +24,7 @@ class Settings(BaseSettings):
         Path("~/.local/share/bookwheel"), description="Where the embedded database, blobs and keyword index live."
     )
     database_url: str = Field("embedded:", description="`embedded:` or a PostgreSQL URL (pgvector 0.8 or newer).")
-    keywords_url: str = Field("tantivy:", description="The keyword index: `tantivy:` (in data_dir) or `memory:`.")
+    keywords_url: str = Field("tantivy:", description="The keyword index: `tantivy:` (in data_dir).")
     blobs_url: str = Field("directory:", description="Where uploaded bytes live: `directory:` (in data_dir).")
     embedder_url: str = Field(
         "openvino:", description="`openvino:` (MiniLM from its package) or `openvino:/path/to/a/model/directory`."

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from bookwheel.app import database_url, job_app, open_ports
+from bookwheel.app import job_app, open_ports
 from bookwheel.errors import BookwheelError, UnavailableError
 from bookwheel.follow import follow
 from bookwheel.ingest import give_up, ingest
@@ -40,7 +40,7 @@ class Worker:
 
     async def run(self) -> None:
         """Work until `stop` is set; then finish what runs, within bounds."""
-        app = job_app(database_url(self.settings), self.run_job)
+        app = job_app(self.settings, self.run_job)
         async with app.open_async(), asyncio.TaskGroup() as tasks:
             jobs = tasks.create_task(
                 app.run_worker_async(

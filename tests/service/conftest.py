@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bookwheel.client import Client
-from bookwheel.supervisor import holder
+from bookwheel.data_directory import holder
 
 START_SECONDS = 120
 

@@ -30,9 +30,11 @@ BUNDLED_NAME = "all-MiniLM-L6-v2"
 BATCH_TOKENS = 4096  # padding included; measured with benchmarks/embedder.py
 INLINE_CHARACTERS = 2000  # below this, tokenising costs less than a hop to another thread
 TOKENISE_TEXTS = 64  # texts tokenised in one turn of the thread
+UNKNOWN = frozenset({"[UNK]", "<unk>"})
 KNOWN_PIECES = 8  # vocabulary pieces that must hold a letter before the model can be said to know it
 
 Ids = NDArray[np.int32]
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -106,11 +108,120 @@ class OpenVinoEmbedder:
         self._thread.shutdown(wait=True)
 
     async def _embed_many(self, texts: Sequence[str]) -> Vectors:
-        windows = [window async for window in self._windows(texts)]
+        windows = await self._windows(texts)
         rows = np.empty((len(windows), self.dimensions), np.float32)
         for batch in token_batches([len(window.ids) for window in windows], budget=BATCH_TOKENS):
             rows[batch] = await self._in_thread(self._infer, [windows[index].ids for index in batch])
         return _join_windows(rows, windows, len(texts))
 
-    async def _in_thread(self, work: Callable[[list[Any]], T], items: list[Any]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, items)
+    async def _windows(self, texts: Sequence[str]) -> list[_Window]:
+        if sum(map(len, texts)) <= INLINE_CHARACTERS:
+            codes = self._encode(texts)
+        else:
+            codes = []
+            for start in range(0, len(texts), TOKENISE_TEXTS):
+                codes += await self._in_thread(self._encode, texts[start : start + TOKENISE_TEXTS])
+        return [window for text, ids in enumerate(codes) for window in self._cut(text, ids)]
+
+    async def _in_thread(self, work: Callable[[Sequence[S]], T], items: Sequence[S]) -> T:
+        """One turn of the thread. Raises EmbedderUnavailableError, also after close()."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work, items)
+        except RuntimeError as error:  # OpenVINO's and the closed executor's
+            raise EmbedderUnavailableError(f"The local embedder failed: {error}") from error
+
+    def _encode(self, texts: Sequence[str]) -> list[Ids]:
+        codes = self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        return [np.array(code.ids, np.int32) for code in codes]
+
+    def _cut(self, text: int, ids: Ids) -> Iterator[_Window]:
+        """Windows of even size, so that no short tail speaks for itself."""
+        room = self.window - len(self._before) - len(self._after)
+        for part in np.array_split(ids, max(1, -(-len(ids) // room))):
+            yield _Window(text=text, ids=np.concatenate((self._before, part, self._after)), weight=max(1, len(part)))
+
+    def _infer(self, rows: Sequence[Ids]) -> Vectors:
+        lengths = np.array([len(row) for row in rows], np.int32)
+        ids = np.zeros((len(rows), lengths.max()), np.int32)
+        for padded, row in zip(ids, rows, strict=True):
+            padded[: len(row)] = row
+        return np.array(self._request.infer([ids, lengths], share_inputs=True)[0])  # a copy: the request is reused
+
+    def _normalised(self, text: str) -> str:
+        normalizer = self.tokenizer.normalizer
+        return normalizer.normalize_str(text) if normalizer else text
+
+    def _without_unknown(self, text: str) -> str:
+        """The text without the words that the vocabulary cannot spell."""
+        code = self.tokenizer.encode(text, add_special_tokens=False)
+        kept = list(text)
+        for token, (start, end) in zip(code.tokens, code.offsets, strict=True):
+            if token in UNKNOWN:
+                kept[start:end] = " " * (end - start)
+        return "".join(kept)
+
+    @cached_property
+    def _known_letters(self) -> frozenset[str]:
+        pieces = (_letters(piece) for piece in self.tokenizer.get_vocab())
+        counts = Counter(letter for piece in pieces if len(piece) > 1 for letter in set(piece))
+        return frozenset(letter for letter, count in counts.items() if count >= KNOWN_PIECES)
+
+
+def compile_model(graph: ov.Model, *, threads: int) -> ov.CompiledModel:
+    """The graph, ready to run on the CPU, in bfloat16 where the CPU has it (cosine to float32 0.9999, twice as fast)."""
+    core = ov.Core()
+    bfloat = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    options: dict[str, Any] = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": "1",
+        "INFERENCE_PRECISION_HINT": "bf16" if bfloat else "f32",
+        "ENABLE_CPU_PINNING": False,  # pinned, several processes would all sit on the same first cores
+    }
+    if threads:
+        options["INFERENCE_NUM_THREADS"] = threads
+    return core.compile_model(graph, "CPU", options)
+
+
+def token_batches(lengths: Sequence[int], *, budget: int) -> Iterator[list[int]]:
+    """Positions of texts in batches of like length; longest x count stays in the budget, unless one text alone is
+    longer."""
+    batch: list[int] = []
+    for position in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batch and lengths[position] * (len(batch) + 1) > budget:
+            yield batch
+            batch = []
+        batch.append(position)
+    if batch:
+        yield batch
+
+
+def _join_windows(rows: Vectors, windows: Sequence[_Window], texts: int) -> Vectors:
+    """One unit row for each text from one row for each window."""
+    if len(windows) == texts:
+        return rows
+    joined = np.zeros((texts, rows.shape[1]), np.float32)
+    weights = np.array([window.weight for window in windows], np.float32)
+    np.add.at(joined, [window.text for window in windows], rows * weights[:, np.newaxis])
+    return joined / np.linalg.norm(joined, axis=1, keepdims=True)
+
+
+def _open_tokenizer(model: ModelDirectory) -> Tokenizer:
+    try:
+        tokenizer = Tokenizer.from_file(str(model.tokenizer))
+    except Exception as error:  # the library raises plain Exception
+        raise SettingsError(f"The tokenizer {str(model.tokenizer)!r} cannot be read: {error}") from error
+    tokenizer.no_truncation()  # the file may ask for both; we cut into windows and pad by batch
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _special_tokens(tokenizer: Tokenizer) -> tuple[Ids, Ids]:
+    """What the model wants before and after a text, such as [CLS] and [SEP]."""
+    code = tokenizer.encode("a")
+    inner = [position for position, special in enumerate(code.special_tokens_mask) if not special]
+    ids = np.array(code.ids, np.int32)
+    return ids[: inner[0]], ids[inner[-1] + 1 :]
+
+
+def _letters(text: str) -> list[str]:
+    return [letter for letter in text if letter.isalnum()]

@@ -10,7 +10,7 @@ Pooling and normalising sit inside the graph, so that only the small result leav
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ def _from_export(model: ModelDirectory) -> ov.Model:
     for parameter in export.get_parameters():
         name = next(iter(parameter.output(0).get_names()))
         parameter.output(0).replace(op.convert(given[name], parameter.get_element_type().to_string()).output(0))
-    hidden = next((out for out in export.outputs if len(out.get_partial_shape()) == 3), None)  # noqa: PLR2004
+    hidden = next((out for out in export.outputs if len(out.get_partial_shape()) == 3), None)
     if hidden is None:
         raise ValueError("it has no output of shape (batch, tokens, dimensions)")
     states = hidden.get_node().input_value(0)

@@ -1,0 +1,316 @@
+"""Stores, files and documents in memory, from the caller's side."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from uuid import UUID, uuid4
+
+from bookwheel.backends.memory.database import DocumentRow, MemoryDatabase, page
+from bookwheel.errors import InvalidDocumentError, NotFoundError
+from bookwheel.types import (
+    Chunking,
+    Document,
+    DocumentDraft,
+    File,
+    FileStatus,
+    Metadata,
+    Scope,
+    Space,
+    Store,
+)
+
+
+class MemoryStores:
+    """Fills ports.Stores."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self.database = database
+
+    async def create(self, name: str, *, scope: Scope, space: Space, chunking: Chunking, metadata: Metadata) -> Store:
+        """See ports.Stores."""
+        now = self.database.now()
+        store = Store(
+            id=uuid4(),
+            tenant_id=scope.tenant_id,
+            name=name,
+            space=space,
+            chunking=chunking,
+            metadata=dict(metadata),
+            version=0,
+            created_at=now,
+            last_active_at=now,
+        )
+        self.database.stores[store.id] = store
+        return self._counted(store)
+
+    async def get(self, store_id: UUID, *, scope: Scope) -> Store:
+        """See ports.Stores."""
+        return self._counted(self._one(store_id, scope))
+
+    async def list(
+        self, *, scope: Scope, limit: int, after: UUID | None = None, newest: bool = True
+    ) -> Sequence[Store]:
+        """See ports.Stores."""
+        found = page(
+            self.database.stores,
+            lambda store: store.tenant_id == scope.tenant_id,
+            limit=limit,
+            after=after,
+            newest=newest,
+        )
+        return [self._counted(store) for store in found]
+
+    async def update(self, store_id: UUID, *, scope: Scope, name: str | None, metadata: Metadata | None) -> Store:
+        """See ports.Stores."""
+        store = self._one(store_id, scope)
+        self.database.stores[store_id] = replace(
+            store,
+            name=store.name if name is None else name,
+            metadata=store.metadata if metadata is None else dict(metadata),
+        )
+        return self._counted(self.database.stores[store_id])
+
+    async def delete(self, store_id: UUID, *, scope: Scope) -> None:
+        """See ports.Stores."""
+        self._one(store_id, scope)
+        rows = self.database.documents.values()
+        self.database.remove_documents([row.document for row in rows if row.document.store_id == store_id])
+        del self.database.stores[store_id]
+
+    def _one(self, store_id: UUID, scope: Scope) -> Store:
+        store = self.database.stores.get(store_id)
+        if store is None or store.tenant_id != scope.tenant_id:
+            raise NotFoundError(f"No vector store with id vs_{store_id.hex}. List yours with GET /v1/vector_stores.")
+        return store
+
+    def _counted(self, store: Store) -> Store:
+        documents = [row.document for row in self.database.documents.values() if row.document.store_id == store.id]
+        counts = Counter(document.status for document in documents)
+        return replace(
+            store,
+            size=sum(document.size for document in documents),
+            counts={status: counts[status] for status in FileStatus},
+        )
+
+
+class MemoryFiles:
+    """Fills ports.Files."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self.database = database
+
+    async def create(self, filename: str, *, scope: Scope, purpose: str, size: int, sha256: bytes) -> File:
+        """See ports.Files."""
+        file = File(
+            id=uuid4(),
+            tenant_id=scope.tenant_id,
+            filename=filename,
+            purpose=purpose,
+            size=size,
+            sha256=sha256,
+            created_at=self.database.now(),
+        )
+        self.database.files[file.id] = file
+        return file
+
+    async def get(self, file_id: UUID, *, scope: Scope) -> File:
+        """See ports.Files."""
+        return visible_file(self.database, file_id, scope)
+
+    async def list(self, *, scope: Scope, limit: int, after: UUID | None = None, newest: bool = True) -> Sequence[File]:
+        """See ports.Files."""
+        return page(
+            self.database.files,
+            lambda file: file.tenant_id == scope.tenant_id,
+            limit=limit,
+            after=after,
+            newest=newest,
+        )
+
+    async def delete(self, file_id: UUID, *, scope: Scope) -> bool:
+        """See ports.Files."""
+        file = visible_file(self.database, file_id, scope)
+        rows = self.database.documents.values()
+        self.database.remove_documents([row.document for row in rows if row.document.file_id == file_id])
+        del self.database.files[file_id]
+        return all(other.sha256 != file.sha256 for other in self.database.files.values())
+
+
+def visible_file(database: MemoryDatabase, file_id: UUID, scope: Scope) -> File:
+    """The tenant's file. Raises NotFoundError."""
+    file = database.files.get(file_id)
+    if file is None or file.tenant_id != scope.tenant_id:
+        raise NotFoundError(f"No file with id file-{file_id.hex}. Upload it with POST /v1/files first.")
+    return file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """What a draft says, checked and with its defaults filled in."""
+
+    draft: DocumentDraft
+    filename: str
+    size: int
+    digest: bytes
+    sha256: bytes | None
+    chunking: Chunking
+
+
+class MemoryDocuments:
+    """Fills ports.Documents."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self.database = database
+
+    async def put(self, drafts: Sequence[DocumentDraft], *, scope: Scope, store: Store) -> Sequence[Document]:
+        """See ports.Documents."""
+        if store.id not in self.database.stores:
+            raise NotFoundError(f"No vector store with id vs_{store.id.hex}.")
+        sources = [self._source(draft, scope, store) for draft in drafts]  # one wrong draft stores nothing
+        return [self._place(source, store) for source in sources]
+
+    async def get(self, document_id: UUID, *, scope: Scope) -> Document:
+        """See ports.Documents."""
+        row = self.database.visible_one(document_id, scope)
+        if row is None:
+            raise NotFoundError(f"No document with id doc_{document_id.hex} in this store.")
+        return row.document
+
+    async def find(self, *, scope: Scope, external_id: str | None = None, file_id: UUID | None = None) -> Document:
+        """See ports.Documents."""
+        for row in self.database.visible(scope):
+            if _is(row.document, external_id=external_id, file_id=file_id):
+                return row.document
+        name = f"id {external_id!r}" if file_id is None else f"file file-{file_id.hex}"
+        raise NotFoundError(f"No document with {name} in this store.")
+
+    async def list(
+        self,
+        *,
+        scope: Scope,
+        limit: int,
+        after: UUID | None = None,
+        newest: bool = True,
+        status: FileStatus | None = None,
+    ) -> Sequence[Document]:
+        """See ports.Documents."""
+        visible = {row.document.id for row in self.database.visible(scope)}
+        return page(
+            {id: row.document for id, row in self.database.documents.items()},
+            lambda document: document.id in visible and status in (None, document.status),
+            limit=limit,
+            after=after,
+            newest=newest,
+        )
+
+    async def delete(self, document_ids: Sequence[UUID], *, scope: Scope) -> int:
+        """See ports.Documents."""
+        rows = [self.database.visible_one(document_id, scope) for document_id in dict.fromkeys(document_ids)]
+        return self.database.remove_documents([row.document for row in rows if row is not None])
+
+    def _source(self, draft: DocumentDraft, scope: Scope, store: Store) -> _Source:
+        chunking = draft.chunking or store.chunking
+        if draft.file_id is not None:
+            file = visible_file(self.database, draft.file_id, scope)
+            return _Source(
+                draft=draft,
+                filename=file.filename,
+                size=file.size,
+                digest=file.sha256,
+                sha256=file.sha256,
+                chunking=chunking,
+            )
+        if draft.text is None:
+            raise InvalidDocumentError
+        content = draft.text.encode()
+        return _Source(
+            draft=draft,
+            filename=draft.external_id or draft.title or "document",
+            size=len(content),
+            digest=hashlib.sha256(content + b"\0" + (draft.title or "").encode()).digest(),
+            sha256=None,
+            chunking=chunking,
+        )
+
+    def _place(self, source: _Source, store: Store) -> Document:
+        row = self._existing(source.draft, store)
+        if row is None:
+            row = self._insert(source, store)
+            renewed = True
+        else:
+            renewed = _is_news(source, row)
+            _change(row, source, renewed=renewed)
+        row.document = replace(row.document, updated_at=self.database.now())
+        if renewed:
+            self.database.queue[row.document.id] = None
+        self.database.touch_store(store.id)
+        return row.document
+
+    def _existing(self, draft: DocumentDraft, store: Store) -> DocumentRow | None:
+        file_id = draft.file_id if draft.external_id is None else None
+        if draft.external_id is None and file_id is None:
+            return None
+        rows = [row for row in self.database.documents.values() if row.document.store_id == store.id]
+        return next((row for row in rows if _is(row.document, external_id=draft.external_id, file_id=file_id)), None)
+
+    def _insert(self, source: _Source, store: Store) -> DocumentRow:
+        now = self.database.now()
+        document = Document(
+            id=uuid4(),
+            tenant_id=store.tenant_id,
+            store_id=store.id,
+            file_id=source.draft.file_id,
+            external_id=source.draft.external_id,
+            filename=source.filename,
+            title=source.draft.title,
+            attributes=_stored(source.draft),
+            status=FileStatus.IN_PROGRESS,
+            version=1,
+            live_version=None,
+            size=source.size,
+            chunk_count=0,
+            error_code=None,
+            error_message=None,
+            created_at=now,
+            updated_at=now,
+            chunking=source.chunking,
+        )
+        row = DocumentRow(document=document, digest=source.digest, text=source.draft.text, sha256=source.sha256)
+        self.database.documents[document.id] = row
+        return row
+
+
+def _is(document: Document, *, external_id: str | None, file_id: UUID | None) -> bool:
+    return document.external_id == external_id if file_id is None else document.file_id == file_id
+
+
+def _is_news(source: _Source, row: DocumentRow) -> bool:
+    """Whether a document needs a new version; one that failed is tried again."""
+    same = source.digest == row.digest and source.chunking == row.document.chunking
+    return not same or row.document.status in (FileStatus.FAILED, FileStatus.CANCELLED)
+
+
+def _change(row: DocumentRow, source: _Source, *, renewed: bool) -> None:
+    old = row.document
+    row.digest, row.text, row.sha256 = source.digest, source.draft.text, source.sha256
+    row.document = replace(
+        old,
+        file_id=source.draft.file_id,
+        filename=source.filename,
+        title=source.draft.title,
+        attributes=_stored(source.draft),
+        chunking=source.chunking,
+        size=source.size if renewed else old.size,
+        version=old.version + renewed,
+        status=FileStatus.IN_PROGRESS if renewed else old.status,
+        error_code=None,
+        error_message=None,
+    )
+
+
+def _stored(draft: DocumentDraft) -> dict[str, object]:
+    """Attributes as JSON storage gives them back; the caller's own mapping may change later."""
+    stored: dict[str, object] = json.loads(json.dumps(dict(draft.attributes)))
+    return stored

@@ -1,0 +1,141 @@
+"""The tables of the memory backend, and the changes that touch several of them.
+
+A verb never awaits between its first and its last change, so on one event loop each verb is a transaction.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Literal, TypeVar
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bookwheel.types import Change, Chunk, Document, File, KeywordEntry, Scope, Store
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True, kw_only=True)
+class DocumentRow:
+    """A document with what its owner does not see."""
+
+    document: Document
+    digest: bytes  #: of the source, to know unchanged content
+    text: str | None  #: inline text of the wanted version
+    sha256: bytes | None  #: of the blob, for a document made of a file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VectorRow:
+    """A vector and the chunk version it belongs to."""
+
+    document_id: UUID
+    version: int
+    text_hash: bytes
+    vector: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """Who works on a document, and until when by the database's clock."""
+
+    owner: str
+    expires_at: float
+
+
+class MemoryDatabase:
+    """What the memory ports share. `clock` gives seconds since 1970; leases and times of creation come from it."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+        self.clock = clock
+        self.stores: dict[UUID, Store] = {}
+        self.files: dict[UUID, File] = {}
+        self.documents: dict[UUID, DocumentRow] = {}
+        self.chunks: dict[int, Chunk] = {}
+        self.vectors: dict[tuple[int, int], VectorRow] = {}  #: by space and chunk
+        self.leases: dict[UUID, Lease] = {}
+        self.queue: dict[UUID, None] = {}  #: documents with a job, oldest first
+        self.outbox: list[Change] = []
+        self.entries: dict[int, KeywordEntry] = {}  #: of the keyword index
+        self.position = 0  #: of the keyword index
+
+    def now(self) -> datetime:
+        """The clock as a date."""
+        return datetime.fromtimestamp(self.clock(), UTC)
+
+    def visible(self, scope: Scope) -> Iterator[DocumentRow]:
+        """Documents inside the scope."""
+        return (row for row in self.documents.values() if inside(row.document, scope))
+
+    def visible_one(self, document_id: UUID, scope: Scope) -> DocumentRow | None:
+        """One document, when it is inside the scope."""
+        row = self.documents.get(document_id)
+        return row if row is not None and inside(row.document, scope) else None
+
+    def live_chunks(self, document: Document) -> list[Chunk]:
+        """The chunks that queries see, in order."""
+        live = [
+            chunk
+            for chunk in self.chunks.values()
+            if chunk.document_id == document.id and chunk.version == document.live_version
+        ]
+        return sorted(live, key=lambda chunk: chunk.ordinal)
+
+    def touch_store(self, store_id: UUID, *, version: int = 0) -> None:
+        """Note activity, and raise the store's version by `version`."""
+        store = self.stores[store_id]
+        self.stores[store_id] = replace(store, version=store.version + version, last_active_at=self.now())
+
+    def append(self, operation: Literal["publish", "remove"], document: Document) -> None:
+        """Add a line to the outbox, for the document's newest version."""
+        self.outbox.append(
+            Change(
+                sequence=self.outbox[-1].sequence + 1 if self.outbox else 1,
+                operation=operation,
+                tenant_id=document.tenant_id,
+                store_id=document.store_id,
+                document_id=document.id,
+                version=document.version,
+            )
+        )
+
+    def remove_documents(self, doomed: Iterable[Document]) -> int:
+        """Delete documents with all that hangs on them, and tell the outbox; returns how many."""
+        removed = list(doomed)
+        for document in removed:
+            del self.documents[document.id]
+            self.queue.pop(document.id, None)
+            self.leases.pop(document.id, None)
+            self.remove_chunks(document.id, lambda _version: True)
+            self.append("remove", document)
+        for store_id in {document.store_id for document in removed}:
+            self.touch_store(store_id, version=1)
+        return len(removed)
+
+    def remove_chunks(self, document_id: UUID, doomed: Callable[[int], bool]) -> None:
+        """Delete chunks and vectors of the document's versions for which `doomed` is true."""
+        for chunk_id, chunk in list(self.chunks.items()):
+            if chunk.document_id == document_id and doomed(chunk.version):
+                del self.chunks[chunk_id]
+        for key, row in list(self.vectors.items()):
+            if row.document_id == document_id and doomed(row.version):
+                del self.vectors[key]
+
+
+def inside(document: Document, scope: Scope) -> bool:
+    """Whether the scope may see the document."""
+    return document.tenant_id == scope.tenant_id and document.store_id in scope.store_ids
+
+
+def page(
+    table: Mapping[UUID, T], keep: Callable[[T], bool], *, limit: int, after: UUID | None, newest: bool
+) -> list[T]:
+    """A page of a table whose order is that of creation, beginning behind the row `after`."""
+    ids = list(reversed(table)) if newest else list(table)
+    if after is not None:
+        ids = ids[ids.index(after) + 1 :] if after in table else []
+    return list(islice((table[id] for id in ids if keep(table[id])), limit))

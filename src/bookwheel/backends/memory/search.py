@@ -1,0 +1,200 @@
+"""Passages, exact vector search and BM25 in memory: the reader's side."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bookwheel.backends.memory.database import MemoryDatabase, VectorRow
+from bookwheel.errors import NotFoundError
+from bookwheel.filters import matches, parse
+from bookwheel.ports import Vectors
+from bookwheel.types import Candidate, Change, Chunk, Claim, Document, Filter, Hit, KeywordEntry, Scope, Space
+
+K1, B = 1.2, 0.75  # BM25's usual constants
+WORD = re.compile(r"\w+")
+
+
+class MemoryPassages:
+    """Fills ports.Passages."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self.database = database
+
+    async def hydrate(self, chunk_ids: Sequence[int], *, scope: Scope, filter: Filter | None) -> Sequence[Hit]:
+        """See ports.Passages."""
+        passing = passing_documents(self.database, scope, filter)
+        chunks = [self.database.chunks[id] for id in dict.fromkeys(chunk_ids) if id in self.database.chunks]
+        return [
+            _hit(chunk, passing[chunk.document_id]) for chunk in chunks if _is_live(chunk.document_id, chunk, passing)
+        ]
+
+    async def documents_matching(self, filter: Filter, *, scope: Scope, limit: int) -> Sequence[UUID]:
+        """See ports.Passages."""
+        return list(passing_documents(self.database, scope, filter))[:limit]
+
+    async def of_document(self, document_id: UUID, *, scope: Scope) -> Sequence[Hit]:
+        """See ports.Passages."""
+        row = self.database.visible_one(document_id, scope)
+        if row is None:
+            raise NotFoundError(f"No document with id doc_{document_id.hex} in this store.")
+        return [_hit(chunk, row.document) for chunk in self.database.live_chunks(row.document)]
+
+
+class MemoryVectorIndex:
+    """Fills ports.VectorIndex, exactly: every vector inside the scope is compared."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self.database = database
+
+    async def prepare(self, space: Space) -> None:
+        """See ports.VectorIndex: nothing to make here."""
+
+    async def upsert(self, space: Space, claims: Sequence[Claim], chunks: Sequence[Chunk], vectors: Vectors) -> None:
+        """See ports.VectorIndex."""
+        held = {(claim.document_id, claim.version) for claim in claims}
+        for chunk, vector in zip(chunks, vectors, strict=True):
+            if (chunk.document_id, chunk.version) in held:
+                self.database.vectors[space.id, chunk.id] = VectorRow(
+                    document_id=chunk.document_id,
+                    version=chunk.version,
+                    text_hash=chunk.text_hash,
+                    vector=np.array(vector, dtype=np.float32),
+                )
+
+    async def search(
+        self,
+        space: Space,
+        vector: NDArray[np.float32],
+        *,
+        scope: Scope,
+        filter: Filter | None,
+        limit: int,
+        also: Sequence[int] = (),
+    ) -> Sequence[Candidate]:
+        """See ports.VectorIndex."""
+        passing = passing_documents(self.database, scope, filter)
+        ranked = sorted(
+            (
+                Candidate(chunk_id=chunk_id, score=float(row.vector @ vector))
+                for (space_id, chunk_id), row in self.database.vectors.items()
+                if space_id == space.id and _is_live(row.document_id, row, passing)
+            ),
+            key=lambda candidate: (-candidate.score, candidate.chunk_id),
+        )
+        wanted = set(also)
+        return ranked[:limit] + [candidate for candidate in ranked[limit:] if candidate.chunk_id in wanted]
+
+    async def ping(self) -> None:
+        """See ports.VectorIndex: memory always answers."""
+
+
+class MemoryKeywordIndex:
+    """Fills ports.KeywordIndex: BM25 over title and text, with the statistics of the scope's own chunks."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self.database = database
+
+    async def apply(self, changes: Sequence[Change], entries: Sequence[KeywordEntry]) -> None:
+        """See ports.KeywordIndex."""
+        for change in changes:
+            if change.operation == "publish":
+                self._forget(change.document_id, up_to=math.inf)
+                fresh = [entry for entry in entries if entry.document_id == change.document_id]
+                self.database.entries |= {entry.chunk_id: entry for entry in fresh}
+            else:
+                self._forget(change.document_id, up_to=change.version)
+            self.database.position = max(self.database.position, change.sequence)
+
+    async def position(self) -> int:
+        """See ports.KeywordIndex."""
+        return self.database.position
+
+    async def reset(self, position: int) -> None:
+        """See ports.KeywordIndex."""
+        self.database.entries.clear()
+        self.database.position = position
+
+    async def search(
+        self, text: str, *, scope: Scope, limit: int, documents: Sequence[UUID] | None = None
+    ) -> Sequence[Candidate]:
+        """See ports.KeywordIndex."""
+        visible = [
+            entry
+            for entry in self.database.entries.values()
+            if entry.tenant_id == scope.tenant_id
+            and entry.store_id in scope.store_ids
+            and (documents is None or entry.document_id in documents)
+        ]
+        scores = bm25(_words(text), {entry.chunk_id: _words(f"{entry.title} {entry.text}") for entry in visible})
+        best = sorted(scores, key=lambda chunk_id: (-scores[chunk_id], chunk_id))
+        return [Candidate(chunk_id=chunk_id, score=scores[chunk_id]) for chunk_id in best[:limit]]
+
+    async def ping(self) -> None:
+        """See ports.KeywordIndex: memory always answers."""
+
+    def _forget(self, document_id: UUID, *, up_to: float) -> None:
+        for chunk_id, entry in list(self.database.entries.items()):
+            if entry.document_id == document_id and entry.version <= up_to:
+                del self.database.entries[chunk_id]
+
+
+def passing_documents(database: MemoryDatabase, scope: Scope, filter: Filter | None) -> dict[UUID, Document]:
+    """Live documents inside the scope that pass the filter. Raises InvalidFilterError."""
+    expression = None if filter is None else parse(filter)
+    return {
+        row.document.id: row.document
+        for row in database.visible(scope)
+        if row.document.live_version is not None
+        and (expression is None or matches(expression, row.document.attributes))
+    }
+
+
+def bm25(query: Sequence[str], texts: Mapping[int, Sequence[str]]) -> dict[int, float]:
+    """The scores of those texts that hold a word of the query."""
+    mean = sum(map(len, texts.values())) / max(len(texts), 1)
+    scores: dict[int, float] = {}
+    counts = {id: Counter(words) for id, words in texts.items()}
+    for word in dict.fromkeys(query):
+        holding = [id for id in texts if counts[id][word]]
+        rarity = math.log(1 + (len(texts) - len(holding) + 0.5) / (len(holding) + 0.5))
+        for id in holding:
+            often, length = counts[id][word], len(texts[id]) / mean
+            scores[id] = scores.get(id, 0.0) + rarity * often * (K1 + 1) / (often + K1 * (1 - B + B * length))
+    return scores
+
+
+def _words(text: str) -> list[str]:
+    return WORD.findall(text.casefold())
+
+
+def _is_live(document_id: UUID, row: Chunk | VectorRow, passing: Mapping[UUID, Document]) -> bool:
+    return document_id in passing and passing[document_id].live_version == row.version
+
+
+def _hit(chunk: Chunk, document: Document) -> Hit:
+    piece = chunk.piece
+    return Hit(
+        chunk_id=chunk.id,
+        score=0.0,
+        dense=None,
+        keyword=None,
+        text=piece.text,
+        start=piece.start,
+        end=piece.end,
+        page=piece.page,
+        heading_path=piece.heading_path,
+        ordinal=chunk.ordinal,
+        document_id=document.id,
+        store_id=document.store_id,
+        file_id=document.file_id,
+        external_id=document.external_id,
+        filename=document.filename,
+        title=document.title,
+        version=chunk.version,
+        attributes=document.attributes,
+    )
