@@ -200,6 +200,10 @@ class VectorIndex(Protocol):
         """The nearest live chunks inside the scope, best first, then exact cosines of the chunks in `also` that are
         inside the scope and not among them."""
 
+    async def tend(self, space: Space, *, idle: bool) -> Sequence[str]:
+        """Maintenance by one worker, now and then: build what searches have outgrown; returns what was done, in words.
+        `idle` says that nothing is being ingested, so that work may take longer."""
+
     async def ping(self) -> None:
         """Raises IndexUnavailableError when it cannot answer."""
 

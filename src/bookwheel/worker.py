@@ -93,8 +93,11 @@ class Worker:
                 depth = await self.ports.jobs.depth()
                 for queue, count in depth.items():
                     QUEUE_DEPTH.labels(queue).set(count)
-                if sum(depth.values()) == 0:
+                idle = sum(depth.values()) == 0
+                if idle:
                     await self._requeue()
+                for done in await self.ports.vectors.tend(self.ports.space, idle=idle):
+                    log.info("vector index tended", done=done)
 
     async def _requeue(self) -> None:
         lost = await self.ports.ingestion.unfinished(older_than_seconds=SWEEP_SECONDS, limit=SWEEP_LIMIT)

@@ -76,7 +76,7 @@ async def ensure_space(url: str, *, model: str, revision: str, dimensions: int) 
 
 
 def vector_table(space: Space) -> str:
-    """SQL of a space's vector table, partitioned by the tenant's shard."""
+    """SQL of a space's vector table, partitioned by the tenant's shard; graphs come later, see vectors.py."""
     return f"""
     CREATE TABLE IF NOT EXISTS vectors_{space.id} (
         shard integer NOT NULL,
@@ -90,8 +90,6 @@ def vector_table(space: Space) -> str:
     ) PARTITION BY LIST (shard);
     CREATE INDEX IF NOT EXISTS vectors_{space.id}_by_document ON vectors_{space.id} (store_id, document_id);
     CREATE INDEX IF NOT EXISTS vectors_{space.id}_by_text ON vectors_{space.id} (text_hash);
-    CREATE INDEX IF NOT EXISTS vectors_{space.id}_nearest ON vectors_{space.id}
-        USING hnsw (embedding halfvec_ip_ops) WITH (m = 16, ef_construction = 64);
     """
 
 
