@@ -58,7 +58,6 @@ def _progress(console: Console) -> Progress:
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[detail]}"),
         console=console,
         transient=not console.is_terminal,
     )
@@ -140,7 +139,7 @@ def _page_name(url: str, content_type: str) -> str:
 
 
 def _wait(client: Client, store_id: str, added: Added, progress: Progress) -> None:
-    reading = progress.add_task("Reading", total=len(added.documents), detail="")
+    reading = progress.add_task("Reading", total=len(added.documents))
 
     def seen(counts: "dict[str, int]") -> None:
         left = min(counts["in_progress"], len(added.documents))

@@ -8,7 +8,7 @@ from bookwheel.citations import CitationStream
 from bookwheel.ports import Ports
 from bookwheel.retrieve import retrieve
 from bookwheel.telemetry import stage
-from bookwheel.types import Answer, Filter, Question, Scope, Space
+from bookwheel.types import Answer, Citation, Filter, Question, Scope, Space
 
 NOT_FOUND = "Not found in these documents."
 
@@ -34,24 +34,31 @@ async def stream(
     """Search, then write the answer piece by piece; the last piece holds the citations."""
     found = await retrieve(Question(text=question, limit=limit, filter=filter), scope=scope, space=space, ports=ports)
     timings = dict(found.timings)
-    citing = CitationStream(found.hits)
+    citing, written, citations = CitationStream(found.hits), list[str](), list[Citation]()
     with stage("generate", timings):
         async for draft in ports.generator.generate(question, found.hits, history=history):
-            if text := citing.feed(draft):
+            if text := _take(citing.feed(draft), citations):
+                written.append(text)
                 yield AnswerPiece(text=text)
-        rest = citing.finish()
-    supported = bool(citing.text.strip())
-    if not supported:
+    written.append(rest := _take(citing.finish(), citations))
+    whole = "".join(written).strip()
+    if not whole:
         rest = NOT_FOUND
     answer = Answer(
-        text=citing.text if supported else NOT_FOUND,
-        citations=tuple(citing.citations),
-        supported=supported,
+        text=whole or NOT_FOUND,
+        citations=tuple(citations),
+        supported=bool(whole),
         found=found,
         model=ports.generator.model,
         timings=timings,
     )
     yield AnswerPiece(text=rest, answer=answer)
+
+
+def _take(parts: Sequence[str | Citation], citations: list[Citation]) -> str:
+    """The text among the parts; citations are put aside."""
+    citations += [part for part in parts if isinstance(part, Citation)]
+    return "".join(part for part in parts if isinstance(part, str))
 
 
 async def answer(

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from bookwheel.errors import SettingsError
-from bookwheel.ports import Blobs, Embedder, Generator, KeywordIndex, Ports
 from bookwheel.settings import Settings
 
 if TYPE_CHECKING:
     from procrastinate import App
 
     from bookwheel.backends.postgres.embedded import EmbeddedPostgres
+    from bookwheel.ports import Blobs, Embedder, Generator, KeywordIndex, Ports
 
 
 def embedded_database(settings: Settings) -> "EmbeddedPostgres":
@@ -38,10 +38,11 @@ def job_app(settings: Settings, run: Callable[[Sequence[UUID]], Awaitable[None]]
 
 
 @asynccontextmanager
-async def open_ports(settings: Settings, *, writes_keywords: bool) -> AsyncIterator[Ports]:
+async def open_ports(settings: Settings, *, writes_keywords: bool) -> "AsyncIterator[Ports]":
     """Everything wired and open, closed again at the end. One process at a time may write the keyword index."""
     from bookwheel.backends.postgres.migrate import ensure_space
     from bookwheel.backends.postgres.ports import open_database, postgres_ports
+    from bookwheel.ports import Ports
 
     url = database_url(settings)
     embedder = _embedder(settings)
@@ -73,7 +74,7 @@ def _scheme(url: str) -> str:
     return url.partition(":")[0]
 
 
-def _embedder(settings: Settings) -> Embedder:
+def _embedder(settings: Settings) -> "Embedder":
     if _scheme(settings.embedder_url) != "openvino":
         raise SettingsError(f"BOOKWHEEL_EMBEDDER_URL has value {settings.embedder_url!r}: use openvino:[DIRECTORY].")
     from bookwheel.backends.openvino import open_embedder
@@ -82,7 +83,7 @@ def _embedder(settings: Settings) -> Embedder:
     return open_embedder(Path(directory) if directory else None, threads=settings.embed_threads)
 
 
-def _keywords(settings: Settings, *, writable: bool) -> KeywordIndex:
+def _keywords(settings: Settings, *, writable: bool) -> "KeywordIndex":
     if settings.keywords_url != "tantivy:":
         raise SettingsError(f"BOOKWHEEL_KEYWORDS_URL has value {settings.keywords_url!r}: use tantivy:.")
     from bookwheel.backends.tantivy import TantivyIndex
@@ -90,7 +91,7 @@ def _keywords(settings: Settings, *, writable: bool) -> KeywordIndex:
     return TantivyIndex(settings.directory / "keywords", writable=writable)
 
 
-def _blobs(settings: Settings) -> Blobs:
+def _blobs(settings: Settings) -> "Blobs":
     if settings.blobs_url != "directory:":
         raise SettingsError(f"BOOKWHEEL_BLOBS_URL has value {settings.blobs_url!r}: use directory:.")
     from bookwheel.backends.directory import DirectoryBlobs
@@ -98,7 +99,7 @@ def _blobs(settings: Settings) -> Blobs:
     return DirectoryBlobs(settings.directory / "blobs")
 
 
-def _generator(settings: Settings, embedder: Embedder) -> Generator:
+def _generator(settings: Settings, embedder: "Embedder") -> "Generator":
     if settings.generator_url != "extractive:":
         raise SettingsError(f"BOOKWHEEL_GENERATOR_URL has value {settings.generator_url!r}: use extractive:.")
     from bookwheel.backends.extractive import ExtractiveGenerator

@@ -51,8 +51,11 @@ class Batcher:
                 batch.append((text, future))
         return batch
 
+    async def _call(self, texts: Sequence[str]) -> NDArray[Any]:
+        return await self._run(texts)
+
     async def _serve(self, batch: list[tuple[str, asyncio.Future[Row]]]) -> None:
-        outcome = asyncio.ensure_future(self._run([text for text, _ in batch]))
+        outcome = asyncio.create_task(self._call([text for text, _ in batch]))
         try:
             await asyncio.wait([outcome])
         except asyncio.CancelledError:
@@ -60,10 +63,10 @@ class Batcher:
             for _, future in batch:
                 future.cancel()
             raise
-        deliver(outcome, [future for _, future in batch])
+        _deliver(outcome, [future for _, future in batch])
 
 
-def deliver(outcome: asyncio.Future[NDArray[Any]], futures: Sequence[asyncio.Future[Row]]) -> None:
+def _deliver(outcome: asyncio.Future[NDArray[Any]], futures: Sequence[asyncio.Future[Row]]) -> None:
     """Hand each caller its row, or everyone in the batch the error; callers that left meanwhile are skipped."""
     if outcome.cancelled():
         for future in futures:

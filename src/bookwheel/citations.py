@@ -67,7 +67,8 @@ class CitationStream:
         return self._text(held)
 
     def _text(self, text: str) -> list[str | Citation]:
-        """Emit plain text."""
+        """Emit plain text; an answer does not begin with space."""
+        text = text if self._shown else text.lstrip()
         self._shown += len(text)
         self._since += text
         return [text] if text else []
@@ -155,8 +156,9 @@ def _find(present: list[str], wanted: list[str]) -> int | None:
     """The first index of the run `wanted` in `present`."""
     if not wanted:
         return None
-    place = f" {' '.join(present)} ".find(f" {' '.join(wanted)} ")
-    return None if place < 0 else " ".join(present)[:place].count(" ") + (place > 0)
+    joined = f" {' '.join(present)} "
+    place = joined.find(f" {' '.join(wanted)} ")
+    return None if place < 0 else joined.count(" ", 0, place)
 
 
 def _closed(passage: str, end: int) -> int:

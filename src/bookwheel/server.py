@@ -2,10 +2,7 @@
 
 import socket
 
-import uvicorn
-
 from bookwheel.access import require_loopback
-from bookwheel.api import create_app
 from bookwheel.app import open_ports
 from bookwheel.settings import Settings
 
@@ -28,6 +25,10 @@ def listen(settings: Settings) -> socket.socket:
 
 async def serve(settings: Settings, listening: socket.socket) -> None:
     """Serve the API until SIGTERM or SIGINT."""
+    import uvicorn  # here: the supervisor needs only `listen`
+
+    from bookwheel.api import create_app
+
     async with open_ports(settings, writes_keywords=False) as ports:
         config = uvicorn.Config(
             create_app(ports, settings),

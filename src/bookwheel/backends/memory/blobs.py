@@ -7,6 +7,7 @@ import tempfile
 import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import uuid4
 
 from bookwheel.errors import NotFoundError, TooLargeError
 
@@ -33,7 +34,10 @@ class MemoryBlobs:
         """See ports.Blobs."""
         if sha256 not in self.contents:
             raise NotFoundError(f"No blob with hash {sha256.hex()}.")
-        return str(await asyncio.to_thread(self._write, sha256))
+        if self._directory is None:
+            self._directory = Path(tempfile.mkdtemp(prefix="bookwheel-blobs-"))
+            weakref.finalize(self, shutil.rmtree, self._directory, ignore_errors=True)
+        return str(await asyncio.to_thread(_write, self._directory, sha256, self.contents[sha256]))
 
     async def delete(self, sha256: bytes) -> None:
         """See ports.Blobs."""
@@ -44,11 +48,11 @@ class MemoryBlobs:
     async def ping(self) -> None:
         """See ports.Blobs: memory always has room."""
 
-    def _write(self, sha256: bytes) -> Path:
-        if self._directory is None:
-            self._directory = Path(tempfile.mkdtemp(prefix="bookwheel-blobs-"))
-            weakref.finalize(self, shutil.rmtree, self._directory, ignore_errors=True)
-        path = self._directory / sha256.hex()
-        if not path.exists():
-            path.write_bytes(self.contents[sha256])
-        return path
+
+def _write(directory: Path, sha256: bytes, content: bytes) -> Path:
+    path = directory / sha256.hex()
+    if not path.exists():
+        unfinished = directory / uuid4().hex  # two readers may come at once
+        unfinished.write_bytes(content)
+        unfinished.replace(path)
+    return path

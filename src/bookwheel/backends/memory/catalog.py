@@ -198,7 +198,7 @@ class MemoryDocuments:
         """See ports.Documents."""
         visible = {row.document.id for row in self.database.visible(scope)}
         return page(
-            {id: row.document for id, row in self.database.documents.items()},
+            {row.document.id: row.document for row in self.database.documents.values()},
             lambda document: document.id in visible and status in (None, document.status),
             limit=limit,
             after=after,

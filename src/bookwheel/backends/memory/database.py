@@ -135,7 +135,7 @@ def page(
     table: Mapping[UUID, T], keep: Callable[[T], bool], *, limit: int, after: UUID | None, newest: bool
 ) -> list[T]:
     """A page of a table whose order is that of creation, beginning behind the row `after`."""
-    ids = list(reversed(table)) if newest else list(table)
+    ids = list(table)[:: -1 if newest else 1]
     if after is not None:
         ids = ids[ids.index(after) + 1 :] if after in table else []
-    return list(islice((table[id] for id in ids if keep(table[id])), limit))
+    return list(islice((row for row in map(table.__getitem__, ids) if keep(row)), limit))

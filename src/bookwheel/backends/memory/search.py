@@ -28,7 +28,8 @@ class MemoryPassages:
     async def hydrate(self, chunk_ids: Sequence[int], *, scope: Scope, filter: Filter | None) -> Sequence[Hit]:
         """See ports.Passages."""
         passing = passing_documents(self.database, scope, filter)
-        chunks = [self.database.chunks[id] for id in dict.fromkeys(chunk_ids) if id in self.database.chunks]
+        wanted = set(chunk_ids)
+        chunks = [chunk for chunk in self.database.chunks.values() if chunk.id in wanted]
         return [
             _hit(chunk, passing[chunk.document_id]) for chunk in chunks if _is_live(chunk.document_id, chunk, passing)
         ]
@@ -88,6 +89,10 @@ class MemoryVectorIndex:
         )
         wanted = set(also)
         return ranked[:limit] + [candidate for candidate in ranked[limit:] if candidate.chunk_id in wanted]
+
+    async def tend(self, space: Space, *, idle: bool) -> Sequence[str]:  # noqa: ARG002 - there is nothing to build
+        """See ports.VectorIndex."""
+        return ()
 
     async def ping(self) -> None:
         """See ports.VectorIndex: memory always answers."""
@@ -155,16 +160,17 @@ def passing_documents(database: MemoryDatabase, scope: Scope, filter: Filter | N
 
 
 def bm25(query: Sequence[str], texts: Mapping[int, Sequence[str]]) -> dict[int, float]:
-    """The scores of those texts that hold a word of the query."""
+    """The scores of those texts, given as words, that hold a word of the query."""
     mean = sum(map(len, texts.values())) / max(len(texts), 1)
     scores: dict[int, float] = {}
-    counts = {id: Counter(words) for id, words in texts.items()}
+    counts = {chunk_id: Counter(words) for chunk_id, words in texts.items()}
     for word in dict.fromkeys(query):
-        holding = [id for id in texts if counts[id][word]]
+        holding = [chunk_id for chunk_id in texts if counts[chunk_id][word]]
         rarity = math.log(1 + (len(texts) - len(holding) + 0.5) / (len(holding) + 0.5))
-        for id in holding:
-            often, length = counts[id][word], len(texts[id]) / mean
-            scores[id] = scores.get(id, 0.0) + rarity * often * (K1 + 1) / (often + K1 * (1 - B + B * length))
+        for chunk_id in holding:
+            often, length = counts[chunk_id][word], len(texts[chunk_id]) / mean
+            weight = often * (K1 + 1) / (often + K1 * (1 - B + B * length))
+            scores[chunk_id] = scores.get(chunk_id, 0.0) + rarity * weight
     return scores
 
 
