@@ -51,32 +51,19 @@ class Batcher:
                 batch.append((text, future))
         return batch
 
-    async def _call(self, texts: Sequence[str]) -> NDArray[Any]:
-        return await self._run(texts)
-
     async def _serve(self, batch: list[tuple[str, asyncio.Future[Row]]]) -> None:
-        outcome = asyncio.create_task(self._call([text for text, _ in batch]))
+        """Hand each caller its row, or everyone in the batch the error; callers that left meanwhile are skipped."""
+        futures = [future for _, future in batch]
         try:
-            await asyncio.wait([outcome])
+            (outcome,) = await asyncio.gather(self._run([text for text, _ in batch]), return_exceptions=True)
         except asyncio.CancelledError:
-            outcome.cancel()
-            for _, future in batch:
+            for future in futures:
                 future.cancel()
             raise
-        _deliver(outcome, [future for _, future in batch])
-
-
-def _deliver(outcome: asyncio.Future[NDArray[Any]], futures: Sequence[asyncio.Future[Row]]) -> None:
-    """Hand each caller its row, or everyone in the batch the error; callers that left meanwhile are skipped."""
-    if outcome.cancelled():
-        for future in futures:
-            future.cancel()
-        return
-    error = outcome.exception()
-    for position, future in enumerate(futures):
-        if future.done():
-            continue
-        if error is None:
-            future.set_result(outcome.result()[position])
-        else:
-            future.set_exception(error)
+        for position, future in enumerate(futures):
+            if future.done():
+                continue
+            if isinstance(outcome, BaseException):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome[position])

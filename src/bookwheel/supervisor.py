@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import httpx
 
@@ -18,6 +19,9 @@ from bookwheel.data_directory import held
 from bookwheel.errors import SettingsError, UnavailableError
 from bookwheel.server import listen
 from bookwheel.settings import Settings
+
+if TYPE_CHECKING:
+    from bookwheel.backends.postgres.embedded import EmbeddedPostgres
 
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
@@ -47,6 +51,7 @@ class Stack:
     say: Say
     url: str = ""
     database_url: str = ""
+    database: "EmbeddedPostgres | None" = None
     children: list[_Child] = field(default_factory=list)
     listening: socket.socket | None = None
 
@@ -72,6 +77,9 @@ class Stack:
     async def watch(self) -> None:
         """Restart children that die, with backoff, and say so; give up with the reason on a crash loop."""
         while True:
+            if self.database is not None and not self.database.running:
+                self.say("The database ended; starting it again.")
+                await asyncio.to_thread(self.database.start)
             for child in self.children:
                 if child.process.poll() is not None:
                     await self._restart(child)
@@ -110,8 +118,8 @@ async def running_stack(settings: Settings, *, say: Say) -> AsyncIterator[Stack]
     Raises DataDirectoryInUseError, SettingsError, StorageFullError or UnavailableError, each with what to do.
     """
     with held(settings) as note:
-        stack = Stack(settings=settings, say=say)
         database = embedded_database(settings) if settings.database_url == "embedded:" else None
+        stack = Stack(settings=settings, say=say, database=database)
         try:
             if database is not None:
                 await asyncio.to_thread(database.start)

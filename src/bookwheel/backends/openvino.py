@@ -187,7 +187,8 @@ def _join_windows(rows: Vectors, windows: Sequence[_Window], texts: int) -> Vect
     joined = np.zeros((texts, rows.shape[1]), np.float32)
     weights = np.array([window.weight for window in windows], np.float32)
     np.add.at(joined, [window.text for window in windows], rows * weights[:, np.newaxis])
-    return joined / np.linalg.norm(joined, axis=1, keepdims=True)
+    joined /= np.linalg.norm(joined, axis=1, keepdims=True)
+    return joined
 
 
 def _open_tokenizer(model: ModelDirectory) -> Tokenizer:

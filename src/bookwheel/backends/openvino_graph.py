@@ -1,4 +1,5 @@
-# mypy: disable-error-code="attr-defined,name-defined"  # openvino's stubs re-export nothing
+# openvino's stubs re-export nothing
+# mypy: disable-error-code="attr-defined, name-defined"
 """A sentence encoder as an OpenVINO graph: token ids in, one unit vector for each text out.
 
 Whatever the weights come from (BERT safetensors, OpenVINO IR, ONNX), the graph has the same two inputs and one output:

@@ -27,6 +27,7 @@ with warnings.catch_warnings():
 START_SECONDS = 60.0  # recovery after a crash replays the log first
 STOP_SECONDS = 20.0
 POLL_SECONDS = 0.05
+RETRY_SECONDS = 0.5
 LOG_TAIL = 12  # lines shown when it does not start
 
 CONFIGURATION = """
@@ -61,6 +62,11 @@ class EmbeddedPostgres:
         """Where it listens: a Unix socket that only its owner can reach."""
         return f"postgresql://postgres@/postgres?host={self._socket_directory}"
 
+    @property
+    def running(self) -> bool:
+        """Whether our server process lives."""
+        return self.process is not None and self.process.poll() is None
+
     def start(self) -> None:
         """Initialise if new, stop what an earlier owner left running, start, wait until it answers.
 
@@ -73,6 +79,16 @@ class EmbeddedPostgres:
         self._socket_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if user is not None:
             shutil.chown(self._socket_directory, user)
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            self._spawn(user)
+            if self._answers(deadline):
+                return
+            if time.monotonic() > deadline or not self._held_by_remains():
+                raise self._not_started()
+            time.sleep(RETRY_SECONDS)
+
+    def _spawn(self, user: str | None) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [self._binary("postgres"), "-D", str(self.directory), "-k", str(self._socket_directory)],
@@ -82,7 +98,6 @@ class EmbeddedPostgres:
                 user=user,
                 start_new_session=True,  # Ctrl-C in the terminal reaches us, and we stop it in order
             )
-        self._wait_until_ready()
 
     def stop(self) -> None:
         """Stop in order, then by force."""
@@ -120,22 +135,26 @@ class EmbeddedPostgres:
         assert self._server is not None  # noqa: S101 - set by _initialise
         return str(self._server.bin_path / name)
 
-    def _wait_until_ready(self) -> None:
-        assert self.process is not None  # noqa: S101 - set by start
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            if self.process.poll() is not None:
-                break
+    def _answers(self, deadline: float) -> bool:
+        """Wait until it answers; False when it ended or the deadline passed."""
+        while self.running and time.monotonic() < deadline:
             try:
                 psycopg.connect(self.url, connect_timeout=2).close()
             except psycopg.OperationalError:
                 time.sleep(POLL_SECONDS)
             else:
-                return
-        raise self._not_started()
+                return True
+        return False
+
+    def _held_by_remains(self) -> bool:
+        """Whether processes of a killed server still hold its memory; they end by themselves in a moment."""
+        return any(sign in self._log_tail() for sign in ("shared memory block", "lock file"))
+
+    def _log_tail(self) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-LOG_TAIL:])
 
     def _not_started(self) -> DatabaseUnavailableError | StorageFullError:
-        tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-LOG_TAIL:])
+        tail = self._log_tail()
         if "No space left on device" in tail:
             return StorageFullError(f"The disk that holds {self.directory} is full. Free some space, then start again.")
         return DatabaseUnavailableError(f"The embedded PostgreSQL in {self.directory} did not start:\n{tail}")

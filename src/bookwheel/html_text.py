@@ -1,0 +1,144 @@
+"""Web pages without their furniture: what a reader came for, as plain HTML that converts well to Markdown.
+
+Scripts, menus, footers, permalinks and link targets go; headings, lists, tables, code and text stay.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from html.parser import HTMLParser
+
+from bookwheel.decoding import decode
+
+_CHARSET = re.compile(rb"""<(?:meta|\?xml)[^>]{0,500}?(?:charset|encoding)\s*=\s*["']?([\w.:-]{2,40})""", re.IGNORECASE)
+_Attributes = Sequence[tuple[str, str | None]]
+
+_VOID = frozenset("area base br col embed hr img input link meta param source track wbr".split())
+_NEVER = frozenset(
+    "script style template noscript svg iframe object canvas audio video button select textarea dialog".split()
+)
+_FURNITURE = frozenset({"nav", "footer", "menu"})
+_ROLES = frozenset({"navigation", "search", "menu", "menubar", "contentinfo", "toolbar"})
+_CLASSES = frozenset(
+    "related sphinxsidebar navheader navfooter headerlink mw-editsection navbox interlanguage-link catlinks breadcrumb"
+    " breadcrumbs skip-link mw-jump-link toc sidebar-toc cookie-banner vector-dropdown noprint".split()
+)
+_BLOCKS = frozenset("div section article main header aside form fieldset figure figcaption address details summary".split())
+_KEPT = frozenset(
+    "h1 h2 h3 h4 h5 h6 p ul ol li dl dt dd table caption thead tbody tfoot tr td th pre code blockquote br hr".split()
+)
+_KEPT_ATTRIBUTES = frozenset({"colspan", "rowspan", "start"})
+_FEW_CHARACTERS = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebPage:
+    """A page reduced to its content."""
+
+    html: str
+    title: str | None
+
+
+def decode_html(data: bytes) -> str:
+    """The page's source as text, by its mark, its bytes and its own declaration. Raises NotTextError."""
+    found = _CHARSET.search(data)
+    return decode(data, found.group(1).decode("ascii") if found else None)
+
+
+def content_of(source: str) -> WebPage:
+    """The page's content. When leaving out menus leaves next to nothing, they stay: no page loses its text."""
+    strict = _Cleaner(_FURNITURE)
+    strict.run(source)
+    if strict.unclosed or strict.kept < _FEW_CHARACTERS:
+        lenient = _Cleaner(frozenset())
+        lenient.run(source)
+        if strict.unclosed or strict.kept * 2 < lenient.kept:
+            return lenient.page()
+    return strict.page()
+
+
+class _Cleaner(HTMLParser):
+    """Copies the wanted tags and all text outside left-out elements; `furniture` empty means keep menus too."""
+
+    def __init__(self, furniture: frozenset[str]) -> None:
+        super().__init__(convert_charrefs=True)
+        self.kept = 0  #: characters of text that stay, white space apart
+        self._furniture = furniture
+        self._out: list[str] = []
+        self._title: list[str] = []
+        self._in_title = False
+        self._left_out: str | None = None  # the element that is being skipped
+        self._depth = 0  # of same-named elements inside it
+
+    @property
+    def unclosed(self) -> bool:
+        """Whether the page ended inside a left-out element, so that too much may be gone."""
+        return self._left_out is not None
+
+    def run(self, source: str) -> None:
+        self.feed(source)
+        self.close()
+
+    def page(self) -> WebPage:
+        title = " ".join("".join(self._title).split())
+        return WebPage(html=f"<html><body>{''.join(self._out)}</body></html>", title=title or None)
+
+    def handle_starttag(self, tag: str, attrs: _Attributes) -> None:
+        if self._left_out is not None:
+            self._depth += tag == self._left_out
+        elif tag in _VOID:
+            self._write_void(tag, attrs)
+        elif self._unwanted(tag, attrs):
+            self._left_out, self._depth = tag, 1
+        elif tag == "title":
+            self._in_title = not self._title
+        else:
+            self._write(tag, _open_tag(tag, attrs))
+
+    def handle_startendtag(self, tag: str, attrs: _Attributes) -> None:
+        if self._left_out is None and tag in _VOID:
+            self._write_void(tag, attrs)
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._left_out is not None:
+            self._depth -= tag == self._left_out
+            if not self._depth:
+                self._left_out = None
+        elif tag == "title":
+            self._in_title = False
+        elif tag not in _VOID:
+            self._write(tag, f"</{tag}>")
+
+    def handle_data(self, data: str) -> None:
+        if self._in_title:
+            self._title.append(data)
+        elif self._left_out is None:
+            self.kept += len("".join(data.split()))
+            self._out.append(escape(data, quote=False))
+
+    def _write(self, tag: str, markup: str) -> None:
+        if tag in _KEPT:
+            self._out.append(markup)
+        elif tag in _BLOCKS:
+            self._out.append("</div>" if markup.startswith("</") else "<div>")
+
+    def _write_void(self, tag: str, attrs: _Attributes) -> None:
+        if tag in _KEPT:
+            self._out.append(f"<{tag}>")
+        elif tag == "img" and len((dict(attrs).get("alt") or "").split()) > 1:
+            self.handle_data(f" {dict(attrs)['alt']} ")
+
+    def _unwanted(self, tag: str, attrs: _Attributes) -> bool:
+        if tag in _NEVER:
+            return True
+        if not self._furniture or tag in ("html", "body", "main", "article"):
+            return False
+        named = dict(attrs)
+        classes = (named.get("class") or "").lower().split()
+        return tag in self._furniture or named.get("role") in _ROLES or not _CLASSES.isdisjoint(classes)
+
+
+def _open_tag(tag: str, attrs: _Attributes) -> str:
+    kept = "".join(f' {name}="{escape(value or "")}"' for name, value in attrs if name in _KEPT_ATTRIBUTES)
+    return f"<{tag}{kept}>"

@@ -1,0 +1,72 @@
+"""The contract of ports.Generator."""
+
+import re
+from uuid import UUID
+
+import pytest
+
+from bookwheel.ports import Generator
+from bookwheel.types import Hit
+
+CITED = re.compile(r"\[(\d+)\]")
+QUESTION = "Which animal of the sea is the largest?"
+PASSAGES = (
+    "The blue whale is the largest animal of the sea. It eats krill.",
+    "Sharks live in the sea as well. The largest shark is the whale shark.",
+)
+
+
+def hit(number: int, text: str) -> Hit:
+    """A hit with this text."""
+    return Hit(
+        chunk_id=number,
+        score=1.0 / number,
+        dense=0.8,
+        keyword=5.0,
+        text=text,
+        start=0,
+        end=len(text),
+        page=None,
+        heading_path=(),
+        ordinal=0,
+        document_id=UUID(int=number),
+        store_id=UUID(int=1),
+        file_id=None,
+        external_id=str(number),
+        filename=str(number),
+        title=None,
+        version=1,
+        attributes={},
+    )
+
+
+class GeneratorContract:
+    """Subclass it for a backend that fills ports.Generator."""
+
+    @pytest.fixture
+    def generator(self) -> Generator:
+        """The generator under test."""
+        raise NotImplementedError
+
+    async def test_answer_cites_its_hits(self, generator: Generator) -> None:
+        """The answer has text, and every [n] in it counts a hit that was given."""
+        hits = [hit(number, text) for number, text in enumerate(PASSAGES, start=1)]
+        text = "".join([piece async for piece in generator.generate(QUESTION, hits)])
+        assert "whale" in text
+        cited = {int(number) for number in CITED.findall(text)}
+        assert cited
+        assert cited <= {1, 2}
+
+    async def test_no_hits_no_answer(self, generator: Generator) -> None:
+        """Without hits the stream is empty: nothing is made up."""
+        assert [piece async for piece in generator.generate(QUESTION, [])] == []
+
+    async def test_history_is_taken(self, generator: Generator) -> None:
+        """What was said before may be given, in OpenAI's shape."""
+        history = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Ask me."}]
+        pieces = [piece async for piece in generator.generate(QUESTION, [hit(1, PASSAGES[0])], history=history)]
+        assert CITED.search("".join(pieces))
+
+    def test_model_is_named(self, generator: Generator) -> None:
+        """Answers say who wrote them."""
+        assert generator.model

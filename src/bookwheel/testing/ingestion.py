@@ -1,0 +1,255 @@
+"""The contracts of ports.Ingestion and ports.Jobs."""
+
+import asyncio
+from uuid import uuid4
+
+import numpy as np
+
+from bookwheel.testing.contract import PortsContract
+from bookwheel.testing.desk import MANY, Desk, axis, chunks_of, with_text
+from bookwheel.types import Chunk, Claim, FileStatus
+
+EXPIRED = 0.0  # a lease of no seconds
+
+
+class IngestionContract(PortsContract):
+    """Subclass it for a backend that fills ports.Ingestion."""
+
+    async def test_claim_says_what_to_do(self, desk: Desk) -> None:
+        """A claim holds the wanted version, its text and how to cut and embed it."""
+        store = await desk.store()
+        document = await desk.put(store, "the text", external_id="a")
+        claim = await desk.claim(document)
+        assert (claim.document_id, claim.tenant_id, claim.store_id) == (document.id, desk.tenant, store.id)
+        assert (claim.version, claim.text, claim.sha256) == (1, "the text", None)
+        assert (claim.space, claim.chunking, claim.filename) == (store.space, store.chunking, document.filename)
+
+    async def test_live_lease_excludes_others(self, desk: Desk) -> None:
+        """A held document is left out; its own holder may claim it again."""
+        store = await desk.store()
+        held, free = await desk.put(store, "one"), await desk.put(store, "two")
+        await desk.claim(held, owner="first")
+        assert [claim.document_id for claim in await desk.claims(held, free, owner="second")] == [free.id]
+        assert [claim.document_id for claim in await desk.claims(held, owner="first")] == [held.id]
+
+    async def test_racing_claims_share_the_work(self, desk: Desk) -> None:
+        """Of workers that claim at once each document goes to exactly one."""
+        store = await desk.store()
+        documents = [await desk.put(store, "text") for _ in range(8)]
+        claims = await asyncio.gather(*(desk.claims(*documents) for _ in range(4)))
+        taken = [claim.document_id for part in claims for claim in part]
+        assert sorted(taken) == sorted(document.id for document in documents)
+
+    async def test_expired_lease_is_taken_over(self, desk: Desk) -> None:
+        """A worker that fell silent loses its documents."""
+        document = await desk.put(await desk.store(), "one")
+        await desk.claims(document, owner="silent", lease_seconds=EXPIRED)
+        assert len(await desk.claims(document, owner="alive")) == 1
+        assert await desk.claims(document, owner="silent") == []
+
+    async def test_renewing_keeps_a_lease(self, desk: Desk) -> None:
+        """Renewal is for every document of the named owners, and for nobody else's."""
+        store = await desk.store()
+        one, other = await desk.put(store, "one"), await desk.put(store, "two")
+        owner = uuid4().hex
+        await desk.claims(one, owner=owner, lease_seconds=EXPIRED)
+        await desk.claims(other, lease_seconds=EXPIRED)
+        await desk.ports.ingestion.renew([owner], lease_seconds=60.0)
+        assert [claim.document_id for claim in await desk.claims(one, other)] == [other.id]
+
+    async def test_released_claim_is_free(self, desk: Desk) -> None:
+        """What is given back may be taken at once, and is still unfinished."""
+        document = await desk.put(await desk.store(), "one")
+        await desk.ports.ingestion.release([await desk.claim(document)])
+        assert len(await desk.claims(document)) == 1
+
+    async def test_finished_and_unknown_documents_are_not_claimed(self, desk: Desk) -> None:
+        """There is nothing to do for what is completed, failed, deleted or unknown."""
+        store = await desk.store()
+        done, _ = await desk.add(store, "one")
+        failed, deleted = await desk.put(store, "two"), await desk.put(store, "three")
+        await desk.ports.ingestion.fail(await desk.claim(failed), code="no_text", message="It has no text.")
+        await desk.ports.documents.delete([deleted.id], scope=desk.scope(store))
+        assert await desk.claims(done, failed, deleted) == []
+        assert await desk.ports.ingestion.claim([uuid4()], owner="a", lease_seconds=60.0) == []
+
+    async def test_written_chunks_are_invisible(self, desk: Desk) -> None:
+        """Nothing of a version is found, hydrated or listed before it is published."""
+        store = await desk.store()
+        document = await desk.put(store, "one\ntwo")
+        claim = await desk.claim(document)
+        chunks = await desk.write(claim)
+        ids = [chunk.id for chunk in chunks]
+        assert await desk.hydrate(chunks, store) == []
+        assert await desk.search(axis(desk.ports.space, 1), store, also=ids) == []
+        assert await desk.ports.passages.of_document(document.id, scope=desk.scope(store)) == []
+        await desk.ports.ingestion.publish([claim])
+        assert len(await desk.hydrate(chunks, store)) == 2
+
+    async def test_writing_twice_stores_once(self, desk: Desk) -> None:
+        """A worker that starts over leaves one copy of each chunk, also when its second batches are cut otherwise."""
+        store = await desk.store()
+        claim = await desk.claim(await desk.put(store, "one\ntwo\nthree"))
+        chunks = chunks_of(claim)
+        for batch in (chunks[:2], chunks, chunks):
+            await desk.ports.ingestion.write([claim], batch)
+        await desk.ports.ingestion.publish([claim])
+        document = await desk.ports.documents.get(claim.document_id, scope=desk.scope(store))
+        assert document.chunk_count == 3
+        hits = await desk.ports.passages.of_document(document.id, scope=desk.scope(store))
+        assert [hit.text for hit in hits] == ["one", "two", "three"]
+
+    async def test_publish_flips_the_version(self, desk: Desk) -> None:
+        """The new version is live, the old one's chunks and vectors are gone, the document is completed."""
+        store = await desk.store()
+        _, old = await desk.add(store, "old one\nold two", external_id="a")
+        document, new = await desk.add(store, "new", external_id="a")
+        assert (document.version, document.live_version, document.chunk_count) == (2, 2, 1)
+        assert document.status is FileStatus.COMPLETED
+        assert [hit.text for hit in await desk.hydrate([*old, *new], store)] == ["new"]
+        found = await desk.search(axis(desk.ports.space, 1), store, also=[chunk.id for chunk in old])
+        assert [candidate.chunk_id for candidate in found] == [new[0].id]
+
+    async def test_publishing_twice_is_harmless(self, desk: Desk) -> None:
+        """A worker that died before it heard the answer may publish again: nothing is lost, nothing told twice."""
+        store = await desk.store()
+        before = await desk.ports.outbox.last()
+        claim = await desk.claim(await desk.put(store, "one"))
+        chunks = await desk.write(claim)
+        await desk.ports.ingestion.publish([claim])
+        version = (await desk.ports.stores.get(store.id, scope=desk.scope())).version
+        await desk.ports.ingestion.publish([claim])
+        assert len(await desk.hydrate(chunks, store)) == 1
+        assert len(await desk.search(axis(desk.ports.space, 1), store)) == 1
+        assert len(await desk.changes(before)) == 1
+        assert (await desk.ports.stores.get(store.id, scope=desk.scope())).version == version
+
+    async def test_publishing_some_of_many(self, desk: Desk) -> None:
+        """One overtaken claim does not hold up the others of its batch."""
+        store = await desk.store()
+        stays, goes = await desk.put(store, "one"), await desk.put(store, "two")
+        claims = [await desk.claim(stays), await desk.claim(goes)]
+        for claim in claims:
+            await desk.write(claim)
+        await desk.ports.documents.delete([goes.id], scope=desk.scope(store))
+        assert await desk.ports.ingestion.publish(claims) == claims[:1]
+
+    async def test_overtaken_version_leaves_nothing(self, desk: Desk) -> None:
+        """A claim that a newer version overtook is not published; its chunks and vectors go; the newer is free."""
+        store = await desk.store()
+        claim = await desk.claim(await desk.put(store, uuid4().hex, external_id="a"))
+        chunks = await desk.write(claim)
+        newer = await desk.put(store, "second", external_id="a")
+        assert await desk.ports.ingestion.publish([claim]) == []
+        assert await desk.hydrate(chunks, store) == []
+        assert await desk.search(axis(desk.ports.space, 1), store, also=[chunks[0].id]) == []
+        assert await self._known(desk, claim, chunks[0]) == []
+        live = await desk.publish(newer)
+        assert [hit.text for hit in await desk.hydrate([*chunks, *live], store)] == ["second"]
+
+    async def test_delete_during_ingest_is_never_published(self, desk: Desk) -> None:
+        """A document deleted between claim and publish stays deleted, whatever the worker writes meanwhile."""
+        store = await desk.store()
+        document = await desk.put(store, uuid4().hex)
+        claim = await desk.claim(document)
+        await desk.ports.documents.delete([document.id], scope=desk.scope(store))
+        chunks = await desk.write(claim)
+        assert await desk.ports.ingestion.publish([claim]) == []
+        assert await desk.hydrate(chunks, store) == []
+        assert await desk.search(axis(desk.ports.space, 1), store, also=[chunks[0].id]) == []
+        assert await self._known(desk, claim, chunks[0]) == []
+        assert await desk.ports.documents.list(scope=desk.scope(store), limit=10) == []
+
+    async def test_failure_keeps_the_older_version(self, desk: Desk) -> None:
+        """A version that cannot be read is marked with the reason; queries go on with the one before."""
+        store = await desk.store()
+        _, old = await desk.add(store, "old", external_id="a")
+        claim = await desk.claim(await desk.put(store, "new", external_id="a"))
+        written = await desk.write(claim)
+        for _ in range(2):  # failing twice is harmless
+            await desk.ports.ingestion.fail(claim, code="broken_file", message="It is broken.")
+        document = await desk.ports.documents.get(claim.document_id, scope=desk.scope(store))
+        assert (document.status, document.version, document.live_version) == (FileStatus.FAILED, 2, 1)
+        assert (document.error_code, document.error_message) == ("broken_file", "It is broken.")
+        assert [hit.text for hit in await desk.hydrate([*old, *written], store)] == ["old"]
+        found = await desk.search(axis(desk.ports.space, 1), store, also=[chunk.id for chunk in written])
+        assert [candidate.chunk_id for candidate in found] == [old[0].id]
+
+    async def test_late_failure_does_not_hurt_a_newer_version(self, desk: Desk) -> None:
+        """A worker that fails an overtaken version, or one that another published, changes nothing."""
+        store = await desk.store()
+        claim = await desk.claim(await desk.put(store, "old", external_id="a"))
+        newer = await desk.put(store, "new", external_id="a")
+        await desk.ports.ingestion.fail(claim, code="broken_file", message="It is broken.")
+        chunks = await desk.publish(newer)
+        await desk.ports.ingestion.fail(claim, code="broken_file", message="It is broken.")
+        document = await desk.ports.documents.get(newer.id, scope=desk.scope(store))
+        assert (document.status, document.error_code) == (FileStatus.COMPLETED, None)
+        assert len(await desk.hydrate(chunks, store)) == 1
+
+    async def test_sweep_finds_what_lost_its_job(self, desk: Desk) -> None:
+        """Unfinished documents without a live owner are found, others are not."""
+        store = await desk.store()
+        lost, abandoned, held = [await desk.put(store, "text") for _ in range(3)]
+        done, _ = await desk.add(store, "done")
+        await desk.claims(abandoned, lease_seconds=EXPIRED)
+        await desk.claim(held)
+        found = set(await desk.ports.ingestion.unfinished(older_than_seconds=0.0, limit=MANY))
+        assert {lost.id, abandoned.id} <= found
+        assert found.isdisjoint({held.id, done.id})
+        recent = await desk.ports.ingestion.unfinished(older_than_seconds=3600.0, limit=MANY)
+        assert lost.id not in recent
+        assert len(await desk.ports.ingestion.unfinished(older_than_seconds=0.0, limit=1)) == 1
+
+    async def test_embedding_cache(self, desk: Desk) -> None:
+        """Vectors that are stored already come back by the hash of their text; unknown hashes are left out."""
+        store, space = await desk.store(), desk.ports.space
+        vector = axis(space, 3, 4)
+        document = await desk.put(store, "a text nobody else has " + uuid4().hex)
+        claim = await desk.claim(document)
+        (chunk,) = await desk.write(claim, vector[np.newaxis])
+        known = await desk.ports.ingestion.known_vectors(space, [chunk.text_hash, uuid4().bytes], shard=claim.shard)
+        assert list(known) == [chunk.text_hash]
+        np.testing.assert_allclose(known[chunk.text_hash], vector, atol=2e-3)
+
+    async def test_foreign_chunks_are_not_written(self, desk: Desk) -> None:
+        """Chunks of documents that are not claimed here are left out."""
+        store = await desk.store()
+        mine, other = await desk.put(store, "mine"), await desk.put(store, "other")
+        claim, foreign = await desk.claim(mine), await desk.claim(other)
+        await desk.ports.ingestion.write([claim], chunks_of(claim) + chunks_of(foreign))
+        await desk.ports.ingestion.publish([claim, foreign])
+        document = await desk.ports.documents.get(other.id, scope=desk.scope(store))
+        assert document.chunk_count == 0
+
+    async def test_writing_again_replaces(self, desk: Desk) -> None:
+        """A second try's chunk counts: the first may have been cut by an older parser."""
+        store = await desk.store()
+        claim = await desk.claim(await desk.put(store, "one"))
+        (chunk,) = await desk.write(claim)
+        await desk.ports.ingestion.write([claim], [with_text(chunk, "uno")])
+        await desk.ports.ingestion.publish([claim])
+        assert [hit.text for hit in await desk.hydrate([chunk], store)] == ["uno"]
+
+    async def _known(self, desk: Desk, claim: Claim, chunk: Chunk) -> list[bytes]:
+        hashes = [chunk.text_hash]
+        return list(await desk.ports.ingestion.known_vectors(claim.space, hashes, shard=claim.shard))
+
+
+class JobsContract(PortsContract):
+    """Subclass it for a backend that fills ports.Jobs. No worker may run beside it."""
+
+    async def test_enqueued_documents_wait(self, desk: Desk) -> None:
+        """The depth counts what waits, by queue."""
+        document = await desk.put(await desk.store(), "one")
+        await desk.ports.jobs.enqueue([document.id])
+        depth = await desk.ports.jobs.depth()
+        assert depth
+        assert sum(depth.values()) >= 1
+
+    async def test_unknown_documents_are_harmless(self, desk: Desk) -> None:
+        """A document that was deleted meanwhile, or no document at all, is no error and no work."""
+        before = await desk.ports.jobs.depth()
+        await desk.ports.jobs.enqueue([uuid4()])
+        await desk.ports.jobs.enqueue([])
+        assert await desk.ports.jobs.depth() == before

@@ -1,0 +1,111 @@
+"""The contract of ports.Stores."""
+
+import pytest
+
+from bookwheel.errors import NotFoundError
+from bookwheel.testing.contract import PortsContract
+from bookwheel.testing.desk import Desk, axis
+from bookwheel.types import Chunking, FileStatus
+
+
+class StoresContract(PortsContract):
+    """Subclass it for a backend that fills ports.Stores."""
+
+    async def test_store_comes_back_as_it_was_made(self, desk: Desk) -> None:
+        """A store keeps its name, space, chunking and metadata, and starts empty."""
+        chunking = Chunking(max_tokens=128, overlap_tokens=16)
+        made = await desk.ports.stores.create(
+            "Bücher", scope=desk.scope(), space=desk.ports.space, chunking=chunking, metadata={"owner": "me"}
+        )
+        assert (made.name, made.chunking, made.space, made.metadata) == (
+            "Bücher",
+            chunking,
+            desk.ports.space,
+            {"owner": "me"},
+        )
+        assert (made.tenant_id, made.size, sum(made.counts.values())) == (desk.tenant, 0, 0)
+        assert await desk.ports.stores.get(made.id, scope=desk.scope()) == made
+
+    async def test_names_need_not_be_unique(self, desk: Desk) -> None:
+        """Two stores of one name are two stores."""
+        one, other = await desk.store("same"), await desk.store("same")
+        assert one.id != other.id
+
+    async def test_list_walks_in_pages(self, desk: Desk) -> None:
+        """Pages follow creation, in either order, with no store twice or left out."""
+        made = [(await desk.store(str(number))).id for number in range(5)]
+        for newest, order in ((False, made), (True, made[::-1])):
+            seen, after = [], None
+            while page := await desk.ports.stores.list(scope=desk.scope(), limit=2, after=after, newest=newest):
+                assert len(page) <= 2
+                seen += [store.id for store in page]
+                after = seen[-1]
+            assert seen == order
+
+    async def test_another_tenants_store_is_not_there(self, desk: Desk, stranger: Desk) -> None:
+        """No verb finds, lists, changes or deletes a store of another tenant, and none tells that it exists."""
+        store = await desk.store()
+        stores, scope = stranger.ports.stores, stranger.scope(store)
+        with pytest.raises(NotFoundError):
+            await stores.get(store.id, scope=scope)
+        with pytest.raises(NotFoundError):
+            await stores.update(store.id, scope=scope, name="mine now", metadata=None)
+        with pytest.raises(NotFoundError):
+            await stores.delete(store.id, scope=scope)
+        assert await stores.list(scope=scope, limit=10) == []
+        assert await desk.ports.stores.get(store.id, scope=desk.scope()) == store
+
+    async def test_update_changes_what_is_given(self, desk: Desk) -> None:
+        """None leaves a field alone; an empty mapping empties the metadata."""
+        store = await desk.store("before")
+        stores, scope = desk.ports.stores, desk.scope()
+        await stores.update(store.id, scope=scope, name=None, metadata={"a": "1"})
+        renamed = await stores.update(store.id, scope=scope, name="after", metadata=None)
+        assert (renamed.name, renamed.metadata) == ("after", {"a": "1"})
+        emptied = await stores.update(store.id, scope=scope, name=None, metadata={})
+        assert (emptied.name, emptied.metadata) == ("after", {})
+        assert await stores.get(store.id, scope=scope) == emptied
+
+    async def test_counts_follow_the_documents(self, desk: Desk) -> None:
+        """Counts by status and the size are those of the documents that the store holds now."""
+        store = await desk.store()
+        live, _ = await desk.add(store, "one")
+        failing, waiting = await desk.put(store, "four"), await desk.put(store, "seventh")
+        await desk.ports.ingestion.fail(await desk.claim(failing), code="broken_file", message="It is broken.")
+        counted = await desk.ports.stores.get(store.id, scope=desk.scope())
+        assert {status: count for status, count in counted.counts.items() if count} == {
+            FileStatus.COMPLETED: 1,
+            FileStatus.FAILED: 1,
+            FileStatus.IN_PROGRESS: 1,
+        }
+        assert counted.size == len("one" + "four" + "seventh")
+        await desk.ports.documents.delete([live.id, waiting.id], scope=desk.scope(store))
+        counted = await desk.ports.stores.get(store.id, scope=desk.scope())
+        assert (sum(counted.counts.values()), counted.size) == (1, len("four"))
+
+    async def test_version_grows_with_publish_and_delete(self, desk: Desk) -> None:
+        """Whatever changes what a query finds changes the store's version: caches rest on it."""
+        store = await desk.store()
+        versions = [store.version]
+        document, _ = await desk.add(store, "one")
+        versions.append((await desk.ports.stores.get(store.id, scope=desk.scope())).version)
+        await desk.ports.documents.delete([document.id], scope=desk.scope(store))
+        versions.append((await desk.ports.stores.get(store.id, scope=desk.scope())).version)
+        assert versions == sorted(set(versions))
+
+    async def test_deleted_store_is_gone_at_once(self, desk: Desk) -> None:
+        """With the store go its documents, and the very next query sees nothing of them."""
+        store, kept = await desk.store(), await desk.store()
+        document, chunks = await desk.add(store, "one\ntwo")
+        _, others = await desk.add(kept, "three")
+        before = await desk.ports.outbox.last()
+        await desk.ports.stores.delete(store.id, scope=desk.scope())
+        assert await desk.search(axis(desk.ports.space, 1), store) == []
+        assert await desk.hydrate(chunks, store) == []
+        with pytest.raises(NotFoundError):
+            await desk.ports.stores.get(store.id, scope=desk.scope())
+        with pytest.raises(NotFoundError):
+            await desk.ports.documents.get(document.id, scope=desk.scope(store))
+        removed = [(change.operation, change.document_id) for change in await desk.changes(before)]
+        assert removed == [("remove", document.id)]
+        assert len(await desk.hydrate(others, kept)) == 1
