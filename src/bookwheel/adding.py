@@ -3,9 +3,10 @@
 import errno
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import httpx
@@ -115,7 +116,7 @@ def _text(path: Path) -> str:
     return os.fsencode(path).decode("utf-8", "replace")
 
 
-def _add_page(client: Client, store_id: str, url: str) -> dict[str, object]:
+def _add_page(client: Client, store_id: str, url: str) -> dict[str, Any]:
     """Fetch a page with this machine's own rights and upload it."""
     with (
         httpx.stream("GET", url, follow_redirects=True, timeout=FETCH_TIMEOUT) as response,
@@ -141,12 +142,12 @@ def _page_name(url: str, content_type: str) -> str:
 def _wait(client: Client, store_id: str, added: Added, progress: Progress) -> None:
     reading = progress.add_task("Reading", total=len(added.documents))
 
-    def seen(counts: "dict[str, int]") -> None:
+    def seen(counts: Mapping[str, int]) -> None:
         left = min(counts["in_progress"], len(added.documents))
         progress.update(reading, completed=len(added.documents) - left)
 
     if added.documents:
-        client.wait(store_id, seen=seen)  # type: ignore[arg-type]
+        client.wait(store_id, seen=seen)
         for failed in client.pages(f"/v1/vector_stores/{store_id}/files", filter="failed"):
             if failed["document_id"] in added.documents:
                 added.failures.append((added.documents[failed["document_id"]], failed["last_error"]["message"]))

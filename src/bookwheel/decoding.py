@@ -34,7 +34,13 @@ _SAMPLE_BYTES = 1 << 16
 _GUESS_BYTES = 4 << 20
 _EBCDIC_SPACE, _EBCDIC_BREAKS = 0x40, (0x15, 0x25)
 _CONTROLS = bytes(set(range(32)) - {8, 9, 10, 12, 13, 27})
-_MULTIBYTE = re.compile(rb"[\xc2-\xf4][\x80-\xbf]+")
+_C1 = re.compile(r"[\x80-\x9f]+")
+# What a page may say of itself; Python knows codecs, such as idna, that hostile bytes keep busy for hours.
+_TRUSTED = re.compile(
+    r"(us-)?ascii|latin1|iso-8859-\d{1,2}(-i)?|(windows-|cp)\d{3,4}|koi8-[ru]|ibm866|mac-?(intosh|cyrillic|roman)"
+    r"|x-mac-cyrillic|shift[_-]jis|x-sjis|euc-(jp|kr)|ks_c_5601-1987|gb2312|gbk|gb18030|big5(-hkscs)?",
+    re.IGNORECASE,
+)
 _MAX_BINARY_SHARE = 0.02
 _MAX_UNDECODED_SHARE = 0.05
 
@@ -80,7 +86,8 @@ def _utf8(data: bytes) -> str | None:
         text = data.decode()
     except UnicodeDecodeError:
         text = data.decode("utf-8", "replace")
-        if len(_MULTIBYTE.findall(data)) < 20 * text.count("\ufffd"):
+        broken = text.count("\ufffd")
+        if len(text) - len(text.encode("ascii", "ignore")) < 20 * broken:
             return None
     _refuse_controls(data)
     return text
@@ -92,7 +99,7 @@ def _refuse_controls(data: bytes) -> None:
 
 
 def _declared(data: bytes, label: str | None) -> str | None:
-    if not label:
+    if not label or not _TRUSTED.fullmatch(label):
         return None
     try:
         text = data.decode(_CODECS.get(label.lower(), label))
@@ -121,5 +128,5 @@ def _legacy(data: bytes) -> str:
 
 def _undecoded(text: str) -> float:
     """The share of replaced and C1 control characters: what a wrong reading is full of."""
-    bad = text.count("\ufffd") + len(re.findall(r"[\x80-\x9f]", text))
+    bad = text.count("\ufffd") + len(text) - len(_C1.sub("", text))
     return bad / max(len(text), 1)

@@ -24,7 +24,9 @@ _CLASSES = frozenset(
     "related sphinxsidebar navheader navfooter headerlink mw-editsection navbox interlanguage-link catlinks breadcrumb"
     " breadcrumbs skip-link mw-jump-link toc sidebar-toc cookie-banner vector-dropdown noprint".split()
 )
-_BLOCKS = frozenset("div section article main header aside form fieldset figure figcaption address details summary".split())
+_BLOCKS = frozenset(
+    "div section article main header aside form fieldset figure figcaption address details summary".split()
+)
 _KEPT = frozenset(
     "h1 h2 h3 h4 h5 h6 p ul ol li dl dt dd table caption thead tbody tfoot tr td th pre code blockquote br hr".split()
 )

@@ -96,6 +96,8 @@ _IMAGE_MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"BM", "image/bmp"),
     (8, b"WEBPVP8", "image/webp"),
     (4, b"jP  \r\n", "image/jp2"),
+    (4, b"ftypheic", "image/heic"),
+    (4, b"ftypavif", "image/avif"),
 )
 _OLE_MAGIC = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _OLE_STREAMS = (("__properties_version1.0", MSG), ("WordDocument", DOC), ("PowerPoint Document", PPT))
@@ -162,7 +164,9 @@ def _inside_ole(file: BinaryIO, filename: str) -> str:
     file.seek(0)
     data = file.read()
     if _utf16("EncryptedPackage") in data:
-        raise refusal(EncryptedFileError, filename, "is protected by a password. Remove the password, then add it again")
+        raise refusal(
+            EncryptedFileError, filename, "is protected by a password. Remove the password, then add it again"
+        )
     for stream, media_type in _OLE_STREAMS:
         if _utf16(stream) in data:
             return media_type
@@ -207,7 +211,9 @@ def _check_lock(archive: zipfile.ZipFile, filename: str) -> None:
         with archive.open(manifest) as part:
             locked = b"encryption-data" in part.read(1 << 20)
     if locked or "META-INF/rights.xml" in archive.namelist():
-        raise refusal(EncryptedFileError, filename, "is protected by a password. Remove the password, then add it again")
+        raise refusal(
+            EncryptedFileError, filename, "is protected by a password. Remove the password, then add it again"
+        )
 
 
 def _check_size(archive: zipfile.ZipFile, filename: str) -> None:

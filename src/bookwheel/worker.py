@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -125,6 +126,7 @@ def _patience(part: str) -> Iterator[None]:
 
 async def work(settings: Settings) -> None:
     """Run one worker until SIGTERM or SIGINT."""
+    logging.getLogger("procrastinate").setLevel(logging.WARNING)  # it would print every job's arguments
     parser = ParserPool(settings)
     async with open_ports(settings, writes_keywords=True) as ports:
         worker = Worker(settings, ports, parser)

@@ -28,7 +28,8 @@ class EmbedderContract:
         """One float32 row of length 1 and of the model's dimensions for each text, whatever the text."""
         texts = [*TEXTS, "", " \n\t", "🐳", "a\0b", "word " * 3 * embedder.window]
         vectors = await embedder.embed(texts)
-        assert (vectors.shape, vectors.dtype) == ((len(texts), embedder.dimensions), np.float32)
+        assert vectors.shape == (len(texts), embedder.dimensions)
+        assert vectors.dtype == np.float32
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-3)
 
     async def test_no_texts_no_vectors(self, embedder: Embedder) -> None:

@@ -1,0 +1,92 @@
+"""Mail messages and notebooks as text: what people wrote, not how it was wrapped."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from email import message_from_bytes, policy
+from email.message import EmailMessage, MIMEPart
+from typing import Any
+
+from bookwheel.decoding import NotTextError, decode
+
+_HEADERS = ("From", "To", "Cc", "Date")
+_MAX_OUTPUT_CHARACTERS = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mail:
+    """A message: `html` is set instead of `text` when that is all there is."""
+
+    subject: str | None
+    head: str  #: the lines From, To, Cc and Date
+    text: str
+    html: str
+    attachments: tuple[str, ...]
+
+
+def read_mail(data: bytes) -> Mail:
+    """Read an RFC 822 message. Broken parts are left out; nothing is raised."""
+    message = message_from_bytes(data, _class=EmailMessage, policy=policy.default)
+    plain = message.get_body(("plain",))
+    html = message.get_body(("html",)) if plain is None else None
+    attachments = [part for part in message.walk() if not part.is_multipart() and part not in (plain, html)]
+    return Mail(
+        subject=_header(message, "Subject"),
+        head="\n".join(f"{name}: {value}" for name in _HEADERS if (value := _header(message, name))),
+        text=_body(plain),
+        html=_body(html),
+        attachments=tuple(_name(part) for part in attachments if part.get_content_maintype() != "multipart"),
+    )
+
+
+def _header(message: EmailMessage, name: str) -> str | None:
+    try:
+        value = message.get(name)
+    except (ValueError, IndexError, AttributeError, TypeError):  # the parser of addresses trips over some spam
+        return None
+    return " ".join(str(value).split()) or None if value is not None else None
+
+
+def _body(part: MIMEPart | None) -> str:
+    if part is None:
+        return ""
+    payload = part.get_payload(decode=True)
+    try:
+        return decode(payload, part.get_content_charset()) if isinstance(payload, bytes) else ""
+    except NotTextError:
+        return ""
+
+
+def _name(part: MIMEPart) -> str:
+    return part.get_filename() or part.get_content_type()
+
+
+def notebook_text(source: str) -> str:
+    """A Jupyter notebook as Markdown: text cells as they are, code and its printed output between fences.
+
+    Raises ValueError when it is not a notebook.
+    """
+    book = json.loads(source)
+    if not isinstance(book, dict) or not isinstance(book.get("cells"), list):
+        raise ValueError("no cells")
+    return "\n\n".join(block for cell in book["cells"] if isinstance(cell, dict) for block in _cell(cell) if block)
+
+
+def _cell(cell: Mapping[str, Any]) -> Iterator[str]:
+    text = _joined(cell.get("source")).strip("\n")
+    if cell.get("cell_type") != "code":
+        yield text
+        return
+    yield f"```\n{text}\n```" if text else ""
+    for output in cell.get("outputs") or ():
+        if isinstance(output, dict) and (shown := _output(output).strip("\n")):
+            yield f"```\n{shown[:_MAX_OUTPUT_CHARACTERS]}\n```"
+
+
+def _output(output: Mapping[str, Any]) -> str:
+    data = output.get("data")
+    return _joined(output.get("text") or (data.get("text/plain") if isinstance(data, dict) else None))
+
+
+def _joined(lines: Any) -> str:
+    return lines if isinstance(lines, str) else "".join(str(line) for line in lines or ())

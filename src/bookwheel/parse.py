@@ -1,0 +1,271 @@
+"""A file as text: the step that all formats go through. Synchronous and pure; sandbox.py runs it in its own process.
+
+Office files and PDFs are read by kreuzberg; text, web pages, mail and notebooks are read here, for their encoding and
+their furniture need more care than a general reader takes.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kreuzberg.exceptions import KreuzbergError
+
+from bookwheel import media_types
+from bookwheel.decoding import NotTextError, decode
+from bookwheel.email_text import notebook_text, read_mail
+from bookwheel.errors import (
+    BookwheelError,
+    BrokenFileError,
+    NeedsOcrError,
+    NotFoundError,
+    NoTextError,
+    UnprocessableFileError,
+    UnsupportedFileError,
+)
+from bookwheel.extraction import INSTALL_OCR, Markers, extract, notes, pdf_pages, translated
+from bookwheel.html_text import content_of, decode_html
+from bookwheel.media_types import detect, quoted, refusal
+from bookwheel.office_text import tidy
+from bookwheel.pdf_text import readable
+from bookwheel.types import Page, ParsedText
+
+LIGHT = frozenset({media_types.PLAIN, media_types.MARKDOWN})  # read without kreuzberg, in linear time
+
+_MAX_LINE = 100_000  # JSON with longer lines is printed anew, one value on a line
+_TAIL_BYTES = 4096
+_MAX_WARNINGS = 20
+_PAGE_GAP = "\n\n"
+_EMBEDDED = re.compile(r"data:[\w/+.;=-]{1,100};base64,[A-Za-z0-9+/=\s]{64,}")
+_CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ufffe\uffff]")
+_HEADING = re.compile(r"^#{1,6}\s+(\S.*?)\s*#*$", re.MULTILINE)
+_GENERIC_TITLE = re.compile(
+    r"(?i)(untitled|document|presentation|slide|microsoft (word|excel|powerpoint)).{0,20}|.*\.\w{2,4}|\W*"
+)
+
+
+def parse(path: Path, filename: str, *, ocr: bool) -> ParsedText:
+    """The text of the file, its pages and title. `ocr` says whether Tesseract may read images.
+
+    Raises NotFoundError and the kinds of UnprocessableFileError, each with one line that names the file.
+    """
+    try:
+        if not path.is_file():
+            raise _missing(path, filename)
+        if not path.stat().st_size:
+            raise refusal(NoTextError, filename, "is empty, so there is nothing to index")
+        return _read(_Source(path=path, filename=filename, media_type=detect(path, filename), ocr=ocr))
+    except NotTextError:
+        reason = "holds binary data or text in an unknown encoding. Convert it to UTF-8 text, PDF, DOCX or HTML"
+        raise refusal(UnsupportedFileError, filename, reason) from None
+    except FileNotFoundError:
+        raise _missing(path, filename) from None
+    except PermissionError:
+        raise refusal(UnprocessableFileError, filename, "may not be read. Allow this user to read it") from None
+    except KreuzbergError as error:
+        raise translated(error, filename) from error
+
+
+def is_light(path: Path, filename: str) -> bool:
+    """Whether the file is plain text or Markdown, so that reading it is quick and safe in any process.
+
+    Raises what `parse` raises for a type that is never read, and OSError.
+    """
+    return detect(path, filename) in LIGHT
+
+
+def _missing(path: Path, filename: str) -> BookwheelError:
+    if path.exists():
+        return refusal(UnprocessableFileError, filename, "is not a regular file. Add files only")
+    return refusal(NotFoundError, filename, "is gone: it was moved or deleted before it was read. Add it again")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """A file whose type is known."""
+
+    path: Path
+    filename: str
+    media_type: str
+    ocr: bool
+
+    def text(self) -> str:
+        return decode(self.path.read_bytes())
+
+
+def _read(source: _Source) -> ParsedText:
+    if source.media_type.startswith("image/"):
+        return _read_image(source)
+    return _READERS.get(source.media_type, _read_office)(source)
+
+
+def _finished(
+    text: str, source: _Source, *, markdown: bool, title: str | None = None, warnings: Sequence[str] = ()
+) -> ParsedText:
+    """The parsed text of a format without pages. Raises NoTextError."""
+    clean = _clean(text)
+    shortened = _EMBEDDED.sub("", clean)
+    if shortened != clean:
+        warnings = (*warnings, "Pictures that were embedded as text (data: links) were left out.")
+    if not shortened.strip():
+        raise refusal(NoTextError, source.filename, "has no text, so there is nothing to index")
+    return ParsedText(
+        text=shortened,
+        media_type=source.media_type,
+        format="markdown" if markdown else "plain",
+        title=_title(title, shortened if markdown else ""),
+        warnings=tuple(warnings)[:_MAX_WARNINGS],
+    )
+
+
+def _clean(text: str) -> str:
+    """Line ends as \\n; no controls, which PostgreSQL or JSON cannot hold, and no half characters."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return _CONTROLS.sub("", text).encode("utf-8", "replace").decode()
+
+
+def _title(given: str | None, markdown: str) -> str | None:
+    """The given title unless a program made it up, else the first heading, at most 300 characters."""
+    name = " ".join(_clean(given or "").split())
+    if not name or _GENERIC_TITLE.fullmatch(name):
+        heading = _HEADING.search(markdown)
+        name = " ".join(heading.group(1).split()) if heading else ""
+    return name[:300] or None
+
+
+def _read_plain(source: _Source) -> ParsedText:
+    return _finished(source.text(), source, markdown=False)
+
+
+def _read_markdown(source: _Source) -> ParsedText:
+    return _finished(source.text(), source, markdown=True)
+
+
+def _read_json(source: _Source) -> ParsedText:
+    text = source.text()
+    if "\\u" in text or max(map(len, text.split("\n"))) > _MAX_LINE:
+        text = _reprinted(text)
+    return _finished(text, source, markdown=False)
+
+
+def _reprinted(text: str) -> str:
+    """JSON with its characters in the clear and one value on a line; as it is when it is not valid JSON."""
+    try:
+        return json.dumps(json.loads(text), ensure_ascii=False, indent=1)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _read_table(source: _Source) -> ParsedText:
+    result = extract(_clean(source.text()).encode(), source.media_type, "markdown")
+    return _finished(tidy(result.content), source, markdown=True)
+
+
+def _read_html(source: _Source) -> ParsedText:
+    page = content_of(decode_html(source.path.read_bytes()))
+    return _finished(_markdown(page.html), source, markdown=True, title=page.title)
+
+
+def _markdown(html: str) -> str:
+    return extract(_clean(html).encode(), media_types.HTML, "markdown").content
+
+
+def _read_notebook(source: _Source) -> ParsedText:
+    try:
+        text = notebook_text(source.text())
+    except (NotTextError, ValueError, RecursionError) as error:
+        reason = "is not a valid notebook. Open it in Jupyter, save it again, then add it again"
+        raise refusal(BrokenFileError, source.filename, reason) from error
+    return _finished(text, source, markdown=True)
+
+
+def _read_mail(source: _Source) -> ParsedText:
+    mail = read_mail(source.path.read_bytes())
+    body = _markdown(content_of(mail.html).html) if mail.html.strip() else mail.text
+    if not (body.strip() or mail.subject):
+        raise refusal(NoTextError, source.filename, "has no text, so there is nothing to index")
+    subject = f"Subject: {mail.subject}\n" if mail.subject else ""
+    names = ", ".join(quoted(name) for name in mail.attachments[:_MAX_WARNINGS])
+    warnings = (f"Attachments were left out ({names}). Add them as files of their own.",) if names else ()
+    text = f"{subject}{mail.head}\n\n{body}"
+    markdown = bool(mail.html.strip())
+    return _finished(text, source, markdown=markdown, title=mail.subject, warnings=warnings)
+
+
+def _read_image(source: _Source) -> ParsedText:
+    if not source.ocr:
+        raise refusal(NeedsOcrError, source.filename, f"is an image, so it has no text layer. {INSTALL_OCR}")
+    result = extract(source.path, source.media_type, "plain", ocr=True)
+    return _finished(result.content, source, markdown=False)
+
+
+def _read_office(source: _Source) -> ParsedText:
+    markers = Markers() if source.media_type == media_types.PPTX else None
+    result = extract(source.path, source.media_type, "markdown", markers=markers)
+    title, left_out = result.metadata.get("title"), notes(result)
+    slides = [_clean(tidy(slide)) for slide in markers.pages(result.content)] if markers else []
+    if any(slide.strip() for slide in slides):
+        return _paged(slides, source, markdown=True, title=title, warnings=left_out)
+    return _finished(tidy(result.content), source, markdown=True, title=title, warnings=left_out)
+
+
+def _read_pdf(source: _Source) -> ParsedText:
+    markers = Markers()
+    result = extract(source.path, source.media_type, "plain", markers=markers, ocr=source.ocr)
+    pages = [_clean(page) for page in readable(pdf_pages(result, markers))]
+    if not any(page.strip() for page in pages):
+        raise _textless(source)
+    warnings = (*_pdf_warnings(source.path, pages), *notes(result))
+    return _paged(pages, source, markdown=False, title=result.metadata.get("title"), warnings=warnings)
+
+
+def _textless(source: _Source) -> BookwheelError:
+    if source.ocr:
+        return refusal(NoTextError, source.filename, "has no text, and OCR found none either")
+    return refusal(NeedsOcrError, source.filename, f"has no text layer: its pages are images. {INSTALL_OCR}")
+
+
+def _pdf_warnings(path: Path, pages: Sequence[str]) -> Iterator[str]:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+        if b"%%EOF" not in file.read():
+            yield "The PDF is cut off: its end is missing, so pages may be missing too."
+    blank = [str(number) for number, page in enumerate(pages, 1) if not page.strip()]
+    if blank:
+        more = ", ..." if len(blank) > _MAX_WARNINGS else ""
+        yield f"{len(blank)} of {len(pages)} pages have no text: {', '.join(blank[:_MAX_WARNINGS])}{more}."
+
+
+def _paged(
+    pages: Sequence[str], source: _Source, *, markdown: bool, title: str | None, warnings: Sequence[str]
+) -> ParsedText:
+    """The pages as one text with a blank line between them; every page is exactly text[start:end]."""
+    spans: list[Page] = []
+    start = 0
+    stripped = [page.strip() for page in pages]
+    for number, page in enumerate(stripped, 1):
+        spans.append(Page(number=number, start=start, end=start + len(page)))
+        start += len(page) + len(_PAGE_GAP)
+    text = _PAGE_GAP.join(stripped)
+    return ParsedText(
+        text=text,
+        media_type=source.media_type,
+        format="markdown" if markdown else "plain",
+        title=_title(title, text if markdown else ""),
+        pages=tuple(spans),
+        warnings=tuple(warnings)[:_MAX_WARNINGS],
+    )
+
+
+_READERS: dict[str, Callable[[_Source], ParsedText]] = {
+    media_types.PLAIN: _read_plain,
+    media_types.MARKDOWN: _read_markdown,
+    media_types.JSON: _read_json,
+    media_types.CSV: _read_table,
+    media_types.TSV: _read_table,
+    media_types.HTML: _read_html,
+    media_types.NOTEBOOK: _read_notebook,
+    media_types.EMAIL: _read_mail,
+    media_types.PDF: _read_pdf,
+}

@@ -1,0 +1,136 @@
+"""The memory backend and the doubles keep every contract: they are the reference for the others."""
+
+from uuid import uuid4
+
+import pytest
+
+from bookwheel.backends.memory import MemoryBlobs, MemoryDatabase, MemoryKeywordIndex
+from bookwheel.ports import Blobs, Embedder, Generator, KeywordIndex, Ports
+from bookwheel.testing import EchoGenerator, HashEmbedder, memory_ports
+from bookwheel.testing.blobs import BlobsContract
+from bookwheel.testing.contract import PortsContract
+from bookwheel.testing.desk import Desk
+from bookwheel.testing.documents import DocumentsContract
+from bookwheel.testing.embedder import EmbedderContract
+from bookwheel.testing.files import FilesContract
+from bookwheel.testing.generator import GeneratorContract
+from bookwheel.testing.ingestion import IngestionContract, JobsContract
+from bookwheel.testing.keywords import KeywordIndexContract
+from bookwheel.testing.outbox import OutboxContract
+from bookwheel.testing.passages import PassagesContract
+from bookwheel.testing.stores import StoresContract
+from bookwheel.testing.vectors import VectorIndexContract
+
+LEASE_SECONDS = 15.0
+
+
+class MemoryPorts(PortsContract):
+    """Fresh ports for each test."""
+
+    @pytest.fixture
+    def ports(self) -> Ports:
+        """Empty ports."""
+        return memory_ports()
+
+
+class TestStores(MemoryPorts, StoresContract):
+    """Stores in memory."""
+
+
+class TestFiles(MemoryPorts, FilesContract):
+    """Files in memory."""
+
+
+class TestDocuments(MemoryPorts, DocumentsContract):
+    """Documents in memory."""
+
+
+class TestIngestion(MemoryPorts, IngestionContract):
+    """Ingestion in memory."""
+
+
+class TestJobs(MemoryPorts, JobsContract):
+    """Jobs in memory."""
+
+
+class TestPassages(MemoryPorts, PassagesContract):
+    """Passages in memory."""
+
+
+class TestOutbox(MemoryPorts, OutboxContract):
+    """The outbox in memory."""
+
+
+class TestVectorIndex(MemoryPorts, VectorIndexContract):
+    """Exact search in memory."""
+
+
+class TestKeywordIndex(KeywordIndexContract):
+    """BM25 in memory."""
+
+    @pytest.fixture
+    def keywords(self) -> KeywordIndex:
+        """An empty index."""
+        return MemoryKeywordIndex(MemoryDatabase())
+
+    async def reopen(self, keywords: KeywordIndex) -> KeywordIndex:
+        """Another index over the same database."""
+        assert isinstance(keywords, MemoryKeywordIndex)
+        return MemoryKeywordIndex(keywords.database)
+
+
+class TestBlobs(BlobsContract):
+    """Blobs in memory."""
+
+    @pytest.fixture
+    def blobs(self) -> Blobs:
+        """No blobs."""
+        return MemoryBlobs()
+
+
+class TestEmbedder(EmbedderContract):
+    """The hashing embedder."""
+
+    @pytest.fixture
+    def embedder(self) -> Embedder:
+        """The double."""
+        return HashEmbedder()
+
+
+class TestGenerator(GeneratorContract):
+    """The echoing generator."""
+
+    @pytest.fixture
+    def generator(self) -> Generator:
+        """The double."""
+        return EchoGenerator()
+
+
+class TestClock:
+    """Leases by a clock that the test turns."""
+
+    async def test_lease_ends_by_the_clock(self) -> None:
+        """A lease holds until its last second, is renewed from now on, and ends without anybody's doing."""
+        seconds = [1000.0]
+        ports = memory_ports(MemoryDatabase(clock=lambda: seconds[0]))
+        desk = Desk(ports=ports, tenant=uuid4())
+        document = await desk.put(await desk.store(), "one")
+        await desk.claims(document, owner="first", lease_seconds=LEASE_SECONDS)
+        seconds[0] += LEASE_SECONDS - 1
+        assert await desk.claims(document, owner="second") == []
+        await ports.ingestion.renew(["first"], lease_seconds=LEASE_SECONDS)
+        seconds[0] += LEASE_SECONDS - 1
+        assert await desk.claims(document, owner="second") == []
+        seconds[0] += 1
+        assert len(await desk.claims(document, owner="second")) == 1
+
+    async def test_sweep_waits_by_the_clock(self) -> None:
+        """A document counts as lost only after the time that its job is given."""
+        seconds = [1000.0]
+        ports = memory_ports(MemoryDatabase(clock=lambda: seconds[0]))
+        desk = Desk(ports=ports, tenant=uuid4())
+        document = await desk.put(await desk.store(), "one")
+        seconds[0] += 59
+        assert await ports.ingestion.unfinished(older_than_seconds=60.0, limit=10) == []
+        seconds[0] += 1
+        assert await ports.ingestion.unfinished(older_than_seconds=60.0, limit=10) == [document.id]
