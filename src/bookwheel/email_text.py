@@ -1,7 +1,7 @@
 """Mail messages and notebooks as text: what people wrote, not how it was wrapped."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from email import message_from_bytes, policy
 from email.message import EmailMessage, MIMEPart
@@ -27,15 +27,15 @@ class Mail:
 def read_mail(data: bytes) -> Mail:
     """Read an RFC 822 message. Broken parts are left out; nothing is raised."""
     message = message_from_bytes(data, _class=EmailMessage, policy=policy.default)
-    plain = message.get_body(("plain",))
-    html = message.get_body(("html",)) if plain is None else None
-    attachments = [part for part in message.walk() if not part.is_multipart() and part not in (plain, html)]
+    parts = [part for part in message.walk() if not part.is_multipart()]
+    inline = [part for part in parts if not _is_attached(part)]
+    text = _bodies(inline, "text/plain")
     return Mail(
         subject=_header(message, "Subject"),
         head="\n".join(f"{name}: {value}" for name in _HEADERS if (value := _header(message, name))),
-        text=_body(plain),
-        html=_body(html),
-        attachments=tuple(_name(part) for part in attachments if part.get_content_maintype() != "multipart"),
+        text=text,
+        html="" if text.strip() else _bodies(inline, "text/html"),
+        attachments=tuple(part.get_filename() or part.get_content_type() for part in parts if _is_attached(part)),
     )
 
 
@@ -47,18 +47,20 @@ def _header(message: EmailMessage, name: str) -> str | None:
     return " ".join(str(value).split()) or None if value is not None else None
 
 
-def _body(part: MIMEPart | None) -> str:
-    if part is None:
-        return ""
+def _is_attached(part: MIMEPart) -> bool:
+    return part.is_attachment() or part.get_filename() is not None or part.get_content_maintype() != "text"
+
+
+def _bodies(parts: Iterable[MIMEPart], content_type: str) -> str:
+    return "\n\n".join(_body(part) for part in parts if part.get_content_type() == content_type)
+
+
+def _body(part: MIMEPart) -> str:
     payload = part.get_payload(decode=True)
     try:
         return decode(payload, part.get_content_charset()) if isinstance(payload, bytes) else ""
     except NotTextError:
         return ""
-
-
-def _name(part: MIMEPart) -> str:
-    return part.get_filename() or part.get_content_type()
 
 
 def notebook_text(source: str) -> str:
@@ -68,7 +70,7 @@ def notebook_text(source: str) -> str:
     """
     book = json.loads(source)
     if not isinstance(book, dict) or not isinstance(book.get("cells"), list):
-        raise ValueError("no cells")
+        raise ValueError("no cells")  # noqa: TRY004 - like the other ways in which JSON is no notebook
     return "\n\n".join(block for cell in book["cells"] if isinstance(cell, dict) for block in _cell(cell) if block)
 
 

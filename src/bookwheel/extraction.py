@@ -27,7 +27,7 @@ class Markers:
 
     def pages(self, content: str) -> list[str]:
         """The text after each marker, page 1 first; empty when there are no markers."""
-        return re.split(rf"\s*{self._token}\d+-\n*", content)[1:]
+        return [page.strip("\n") for page in re.split(rf"{self._token}\d+-", content)[1:]]
 
 
 def extract(
@@ -80,7 +80,14 @@ def _same_text(marked: str, own: str) -> str:
 
 def notes(result: kreuzberg.ExtractionResult) -> Sequence[str]:
     """What kreuzberg left out, one line each."""
-    return [" ".join(warning.message.split())[:_MAX_NOTE] for warning in result.processing_warnings]
+    return [_note(warning.message) for warning in result.processing_warnings]
+
+
+def _note(message: str) -> str:
+    """The part before the chain of inner errors."""
+    line = " ".join(message.split())
+    head, colon, _ = line.partition("': ")
+    return (head + "'." if colon else line)[:_MAX_NOTE]
 
 
 def translated(error: KreuzbergError, filename: str) -> BookwheelError:

@@ -12,23 +12,26 @@ from html.parser import HTMLParser
 from bookwheel.decoding import decode
 
 _CHARSET = re.compile(rb"""<(?:meta|\?xml)[^>]{0,500}?(?:charset|encoding)\s*=\s*["']?([\w.:-]{2,40})""", re.IGNORECASE)
+_SPACE = re.compile(r"\s+")
 _Attributes = Sequence[tuple[str, str | None]]
 
-_VOID = frozenset("area base br col embed hr img input link meta param source track wbr".split())
-_NEVER = frozenset(
-    "script style template noscript svg iframe object canvas audio video button select textarea dialog".split()
-)
+
+def _words(names: str) -> frozenset[str]:
+    return frozenset(names.split())
+
+
+_VOID = _words("area base br col embed hr img input link meta param source track wbr")
+_NEVER = _words("script style template noscript svg iframe object canvas audio video button select textarea dialog")
 _FURNITURE = frozenset({"nav", "footer", "menu"})
 _ROLES = frozenset({"navigation", "search", "menu", "menubar", "contentinfo", "toolbar"})
-_CLASSES = frozenset(
+_CLASSES = _words(
     "related sphinxsidebar navheader navfooter headerlink mw-editsection navbox interlanguage-link catlinks breadcrumb"
-    " breadcrumbs skip-link mw-jump-link toc sidebar-toc cookie-banner vector-dropdown noprint".split()
+    " breadcrumbs skip-link mw-jump-link toc sidebar-toc cookie-banner vector-dropdown noprint navbar nav navigation"
+    " pagination element-invisible visually-hidden sr-only"
 )
-_BLOCKS = frozenset(
-    "div section article main header aside form fieldset figure figcaption address details summary".split()
-)
-_KEPT = frozenset(
-    "h1 h2 h3 h4 h5 h6 p ul ol li dl dt dd table caption thead tbody tfoot tr td th pre code blockquote br hr".split()
+_BLOCKS = _words("div section article main header aside form fieldset figure figcaption address details summary")
+_KEPT = _words(
+    "h1 h2 h3 h4 h5 h6 p ul ol li dl dt dd table caption thead tbody tfoot tr td th pre code blockquote br hr"
 )
 _KEPT_ATTRIBUTES = frozenset({"colspan", "rowspan", "start"})
 _FEW_CHARACTERS = 200
@@ -70,6 +73,7 @@ class _Cleaner(HTMLParser):
         self._out: list[str] = []
         self._title: list[str] = []
         self._in_title = False
+        self._pre = False  # inside preformatted text, where white space counts
         self._left_out: str | None = None  # the element that is being skipped
         self._depth = 0  # of same-named elements inside it
 
@@ -117,11 +121,14 @@ class _Cleaner(HTMLParser):
             self._title.append(data)
         elif self._left_out is None:
             self.kept += len("".join(data.split()))
-            self._out.append(escape(data, quote=False))
+            shown = data if self._pre else _SPACE.sub(" ", data)
+            self._out.append(escape(shown, quote=False))
 
     def _write(self, tag: str, markup: str) -> None:
         if tag in _KEPT:
             self._out.append(markup)
+            if tag == "pre":
+                self._pre = not markup.startswith("</")
         elif tag in _BLOCKS:
             self._out.append("</div>" if markup.startswith("</") else "<div>")
 

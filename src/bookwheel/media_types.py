@@ -57,10 +57,10 @@ _TEXT_SUFFIXES = {
     ".eml": EMAIL,
 }
 # A file with one of these names that holds something else is damaged, not text.
-_BINARY_SUFFIXES = frozenset(
-    ".pdf .docx .docm .pptx .pptm .xlsx .xlsm .odt .ods .odp .epub .ppt .xls .msg .png .jpg .jpeg .gif .tif .tiff .bmp"
-    " .webp .mp3 .mp4 .wav .ogg .flac .avi .mov .mkv .zip .gz .tar .7z .rar .exe .dll .so".split()
-)
+_BINARY_SUFFIXES = frozenset({".pdf", ".docx", ".docm", ".pptx", ".pptm", ".xlsx", ".xlsm", ".odt", ".ods", ".odp"}) | {
+    *(".epub", ".ppt", ".xls", ".msg", ".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff", ".bmp", ".webp", ".mp3"),
+    *(".mp4", ".wav", ".ogg", ".flac", ".avi", ".mov", ".mkv", ".zip", ".gz", ".tar", ".7z", ".rar", ".exe", ".dll"),
+}
 _ARCHIVE = "is an archive. Unpack it first, then add the files inside"
 _SOUND = "is audio or video, which has no text to read. Add a transcript instead"
 _PROGRAM = "is a program, not a document. Add documents only"
@@ -118,10 +118,13 @@ def refusal(kind: type[BookwheelError], filename: str, reason: str) -> Bookwheel
 
 
 def detect(path: Path, filename: str) -> str:
-    """The media type of the file. Raises UnsupportedFileError, EncryptedFileError, BrokenFileError, ParseMemoryError."""
+    """The media type of the file, whatever its name says.
+
+    Raises UnsupportedFileError, EncryptedFileError, BrokenFileError, ParseMemoryError and OSError.
+    """
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
-        if head.startswith(b"PK\x03\x04") or head.startswith(b"PK\x05\x06"):
+        if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
             return _inside_zip(file, filename)
         if head.startswith(_OLE_MAGIC):
             return _inside_ole(file, filename)

@@ -1,14 +1,13 @@
 """Markdown as kreuzberg writes it from office files, made readable: no escapes, link targets or empty table cells."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
 
 _FENCE = re.compile(r"^(```|~~~)", re.MULTILINE)
 _LINK = re.compile(r"""!?\\?!?\[((?:\\.|[^\[\]\\\n]){0,2000})\]\((?:<[^<>\n]*>|[^\s()]*)(?:\s+"[^"\n]*")?\)""")
 # `#`, `|` and the backquote keep theirs: without it they would become headings, cells and code.
 _ESCAPE = re.compile(r"""\\([!"$%&'()*+,\-./:;<=>?@\[\]^_{}~])""")
-_ORDERED = re.compile(r"^(\s*\d{1,9})\\?([.)])", re.MULTILINE)
 _UNDERLINE = re.compile(r"</?u>")
 _CELL_BREAK = re.compile(r"(?<!\\)\|")
 _RULE_CELL = re.compile(r":?-+:?")
@@ -16,21 +15,29 @@ _RULE_CELL = re.compile(r":?-+:?")
 
 def tidy(markdown: str) -> str:
     """The same Markdown as a person would have typed it. Code between fences is not touched."""
+    return narrowed(_outside_code(markdown, _typed))
+
+
+def narrowed(markdown: str) -> str:
+    """The same Markdown with tables that have no empty rows, empty columns or padding."""
+    return _outside_code(markdown, lambda text: "\n".join(_tables_narrowed(text)))
+
+
+def _outside_code(markdown: str, change: Callable[[str], str]) -> str:
     parts = _FENCE.split(markdown)
     # split keeps the fences: text, fence, code, fence, text, ...
-    return "".join(_tidy_text(part) if index % 4 == 0 else part for index, part in enumerate(parts))
+    return "".join(change(part) if index % 4 == 0 else part for index, part in enumerate(parts))
 
 
-def _tidy_text(text: str) -> str:
+def _typed(text: str) -> str:
     text = _LINK.sub(r"\1", _LINK.sub(r"\1", text))  # twice: an image inside a link
-    text = _UNDERLINE.sub("", _ESCAPE.sub(r"\1", text))
-    return "\n".join(_tables_narrowed(text))
+    return _UNDERLINE.sub("", _ESCAPE.sub(r"\1", text))
 
 
 def _tables_narrowed(text: str) -> Iterator[str]:
     for is_table, lines in groupby(text.split("\n"), key=lambda line: line.startswith("|")):
         if is_table:
-            yield from _narrowed([_cells(line) for line in lines])
+            yield from _used_cells([_cells(line) for line in lines])
         else:
             yield from lines
 
@@ -39,7 +46,7 @@ def _cells(line: str) -> list[str]:
     return [cell.strip() for cell in _CELL_BREAK.split(line.strip())[1:-1]]
 
 
-def _narrowed(rows: list[list[str]]) -> Iterator[str]:
+def _used_cells(rows: list[list[str]]) -> Iterator[str]:
     """The rows without those, and without the columns, that hold nothing."""
     used = sorted({i for row in rows for i, cell in enumerate(row) if cell and not _RULE_CELL.fullmatch(cell)})
     for row in rows:

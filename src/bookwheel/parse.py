@@ -7,7 +7,9 @@ their furniture need more care than a general reader takes.
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from html import unescape
 from pathlib import Path
 
 from kreuzberg.exceptions import KreuzbergError
@@ -19,7 +21,6 @@ from bookwheel.errors import (
     BookwheelError,
     BrokenFileError,
     NeedsOcrError,
-    NotFoundError,
     NoTextError,
     UnprocessableFileError,
     UnsupportedFileError,
@@ -27,11 +28,11 @@ from bookwheel.errors import (
 from bookwheel.extraction import INSTALL_OCR, Markers, extract, notes, pdf_pages, translated
 from bookwheel.html_text import content_of, decode_html
 from bookwheel.media_types import detect, quoted, refusal
-from bookwheel.office_text import tidy
+from bookwheel.office_text import narrowed, tidy
 from bookwheel.pdf_text import readable
 from bookwheel.types import Page, ParsedText
 
-LIGHT = frozenset({media_types.PLAIN, media_types.MARKDOWN})  # read without kreuzberg, in linear time
+SMALL_BYTES = 1 << 20
 
 _MAX_LINE = 100_000  # JSON with longer lines is printed anew, one value on a line
 _TAIL_BYTES = 4096
@@ -39,46 +40,67 @@ _MAX_WARNINGS = 20
 _PAGE_GAP = "\n\n"
 _EMBEDDED = re.compile(r"data:[\w/+.;=-]{1,100};base64,[A-Za-z0-9+/=\s]{64,}")
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ufffe\uffff]")
-_HEADING = re.compile(r"^#{1,6}\s+(\S.*?)\s*#*$", re.MULTILINE)
-_GENERIC_TITLE = re.compile(
-    r"(?i)(untitled|document|presentation|slide|microsoft (word|excel|powerpoint)).{0,20}|.*\.\w{2,4}|\W*"
+_HEADING = re.compile(r"^#{1,6}[ \t]{1,20}([^\n]{1,300})", re.MULTILINE)
+_TOP_HEADING = re.compile(r"^# ", re.MULTILINE)
+_MADE_BY = re.compile(r"Microsoft \w+ - ")
+# What programs write when nobody gave a title.
+_NO_TITLE = re.compile(
+    r"(untitled|document|powerpoint presentation|presentation|slide|sheet|book|workbook)[ -]?\d*|\W*"
+    r"|.*\.(docx?|xlsx?|pptx?|pdf|rtf|odt|indd|qxd|tex|dvi|ps|html?|txt|jpe?g|png|tiff?)",
+    re.IGNORECASE,
 )
+_TEXT_NAMES = frozenset({".txt", ".md", ".markdown", ".text", ".log", ".rst"})
 
 
 def parse(path: Path, filename: str, *, ocr: bool) -> ParsedText:
     """The text of the file, its pages and title. `ocr` says whether Tesseract may read images.
 
-    Raises NotFoundError and the kinds of UnprocessableFileError, each with one line that names the file.
+    Raises the kinds of UnprocessableFileError, each with one line that names the file.
     """
-    try:
+    with _translating(path, filename):
         if not path.is_file():
             raise _missing(path, filename)
         if not path.stat().st_size:
             raise refusal(NoTextError, filename, "is empty, so there is nothing to index")
         return _read(_Source(path=path, filename=filename, media_type=detect(path, filename), ocr=ocr))
+
+
+def parse_small_text(path: Path, filename: str) -> ParsedText | None:
+    """The text of a small plain or Markdown file, quick and safe to read in any process; None for all others.
+
+    Raises like `parse`.
+    """
+    if Path(filename).suffix.lower() not in _TEXT_NAMES:
+        return None
+    with _translating(path, filename):
+        if not path.is_file() or not 0 < path.stat().st_size <= SMALL_BYTES:
+            return None
+        media_type = detect(path, filename)
+        if media_type not in (media_types.PLAIN, media_types.MARKDOWN):
+            return None
+        return _read(_Source(path=path, filename=filename, media_type=media_type, ocr=False))
+
+
+@contextmanager
+def _translating(path: Path, filename: str) -> Iterator[None]:
+    try:
+        yield
     except NotTextError:
         reason = "holds binary data or text in an unknown encoding. Convert it to UTF-8 text, PDF, DOCX or HTML"
         raise refusal(UnsupportedFileError, filename, reason) from None
-    except FileNotFoundError:
-        raise _missing(path, filename) from None
-    except PermissionError:
-        raise refusal(UnprocessableFileError, filename, "may not be read. Allow this user to read it") from None
     except KreuzbergError as error:
         raise translated(error, filename) from error
-
-
-def is_light(path: Path, filename: str) -> bool:
-    """Whether the file is plain text or Markdown, so that reading it is quick and safe in any process.
-
-    Raises what `parse` raises for a type that is never read, and OSError.
-    """
-    return detect(path, filename) in LIGHT
+    except FileNotFoundError:
+        raise _missing(path, filename) from None
+    except OSError as error:
+        reason = f"cannot be read ({error.strerror or 'input error'}). Check its permissions and its disk"
+        raise refusal(UnprocessableFileError, filename, reason) from error
 
 
 def _missing(path: Path, filename: str) -> BookwheelError:
     if path.exists():
         return refusal(UnprocessableFileError, filename, "is not a regular file. Add files only")
-    return refusal(NotFoundError, filename, "is gone: it was moved or deleted before it was read. Add it again")
+    return refusal(UnprocessableFileError, filename, "is gone: moved or deleted before it was read. Add it again")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,11 +149,12 @@ def _clean(text: str) -> str:
 
 def _title(given: str | None, markdown: str) -> str | None:
     """The given title unless a program made it up, else the first heading, at most 300 characters."""
-    name = " ".join(_clean(given or "").split())
-    if not name or _GENERIC_TITLE.fullmatch(name):
-        heading = _HEADING.search(markdown)
-        name = " ".join(heading.group(1).split()) if heading else ""
-    return name[:300] or None
+    heading = _HEADING.search(markdown)
+    for candidate in (given, heading.group(1).strip("# \t") if heading else None):
+        name = _MADE_BY.sub("", " ".join(_clean((candidate or "")[:1000]).split()))
+        if not _NO_TITLE.fullmatch(name):
+            return name[:300]
+    return None
 
 
 def _read_plain(source: _Source) -> ParsedText:
@@ -164,11 +187,14 @@ def _read_table(source: _Source) -> ParsedText:
 
 def _read_html(source: _Source) -> ParsedText:
     page = content_of(decode_html(source.path.read_bytes()))
-    return _finished(_markdown(page.html), source, markdown=True, title=page.title)
+    text = _markdown(page.html)
+    if page.title and not _TOP_HEADING.search(text):
+        text = f"# {page.title}\n\n{text}"  # the title is often the only place that says what a page is about
+    return _finished(text, source, markdown=True, title=page.title)
 
 
 def _markdown(html: str) -> str:
-    return extract(_clean(html).encode(), media_types.HTML, "markdown").content
+    return narrowed(extract(_clean(html).encode(), media_types.HTML, "markdown").content)
 
 
 def _read_notebook(source: _Source) -> ParsedText:
@@ -203,11 +229,12 @@ def _read_image(source: _Source) -> ParsedText:
 def _read_office(source: _Source) -> ParsedText:
     markers = Markers() if source.media_type == media_types.PPTX else None
     result = extract(source.path, source.media_type, "markdown", markers=markers)
-    title, left_out = result.metadata.get("title"), notes(result)
+    title, left_out = result.metadata.get("title") or result.metadata.get("subject"), notes(result)
     slides = [_clean(tidy(slide)) for slide in markers.pages(result.content)] if markers else []
     if any(slide.strip() for slide in slides):
         return _paged(slides, source, markdown=True, title=title, warnings=left_out)
-    return _finished(tidy(result.content), source, markdown=True, title=title, warnings=left_out)
+    text = tidy(unescape(result.content) if source.media_type == media_types.MSG else result.content)
+    return _finished(text, source, markdown=True, title=title, warnings=left_out)
 
 
 def _read_pdf(source: _Source) -> ParsedText:
@@ -223,7 +250,7 @@ def _read_pdf(source: _Source) -> ParsedText:
 def _textless(source: _Source) -> BookwheelError:
     if source.ocr:
         return refusal(NoTextError, source.filename, "has no text, and OCR found none either")
-    return refusal(NeedsOcrError, source.filename, f"has no text layer: its pages are images. {INSTALL_OCR}")
+    return refusal(NeedsOcrError, source.filename, f"has no text layer: it is a scan, or damaged. {INSTALL_OCR}")
 
 
 def _pdf_warnings(path: Path, pages: Sequence[str]) -> Iterator[str]:

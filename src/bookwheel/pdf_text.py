@@ -5,7 +5,9 @@ from collections.abc import Iterable, Sequence
 
 CUT = "\x02"  # where PDFium found a hyphen at the end of a line
 
-_CUT_WORD = re.compile(rf"(\w+){CUT}(\w+)")
+# Bounded, so that hostile text stays linear.
+_CUT_WORD = re.compile(rf"(\w{{1,60}}){CUT}(\w{{1,60}})")
+_CUT_PLACE = re.compile(rf"\S{{0,60}}{CUT}\S{{0,60}}")
 _WORD = re.compile(r"\w+(?:-\w+)*")
 _BLOCK_START = re.compile(r"[•●▪■◦*\-–—]|\(?\w{1,3}[.)]\s|\d+(\.\d+)*\s")
 _MIN_WIDTH = 40  # narrower pages are lists, forms and tables
@@ -22,9 +24,7 @@ def readable(pages: Sequence[str]) -> list[str]:
 
 def _vocabulary(pages: Iterable[str]) -> frozenset[str]:
     """Every word and hyphenated word of the document that no line break cut, in lower case."""
-    return frozenset(
-        word.lower() for page in pages for word in _WORD.findall(re.sub(rf"\S*{CUT}\S*", " ", page)) if word
-    )
+    return frozenset(word.lower() for page in pages for word in _WORD.findall(_CUT_PLACE.sub(" ", page)))
 
 
 def _mend(page: str, words: frozenset[str]) -> str:

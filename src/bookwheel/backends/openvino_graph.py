@@ -92,8 +92,11 @@ def _from_export(model: ModelDirectory) -> ov.Model:
     zeros = op.multiply(ids, _integers(0, dtype=np.int32))
     given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": zeros}
     for parameter in export.get_parameters():
-        name = next(iter(parameter.output(0).get_names()))
-        parameter.output(0).replace(op.convert(given[name], parameter.get_element_type().to_string()).output(0))
+        names = parameter.output(0).get_names()
+        filling = next((node for name, node in given.items() if name in names), None)
+        if filling is None:
+            raise ValueError(f"it has an unknown input {sorted(names)}")
+        parameter.output(0).replace(op.convert(filling, parameter.get_element_type().to_string()).output(0))
     hidden = next((out for out in export.outputs if len(out.get_partial_shape()) == 3), None)
     if hidden is None:
         raise ValueError("it has no output of shape (batch, tokens, dimensions)")

@@ -16,7 +16,8 @@ from bookwheel.ports import Vectors
 from bookwheel.types import Candidate, Change, Chunk, Claim, Document, Filter, Hit, KeywordEntry, Scope, Space
 
 K1, B = 1.2, 0.75  # BM25's usual constants
-WORD = re.compile(r"\w+")
+UNSPACED = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff"  # scripts without spaces between words: each letter counts as one
+WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
 
 
 class MemoryPassages:

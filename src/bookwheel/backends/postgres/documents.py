@@ -66,6 +66,7 @@ class PostgresDocuments:
         """See ports.Documents."""
 
         async def work(connection: Connection) -> list[Document]:
+            await _hold_store(connection, store, scope=scope)
             placed = []
             for batch in _without_repeats(drafts):
                 placed += await _put(connection, batch, scope=scope, store=store)
@@ -161,6 +162,17 @@ async def remove_documents(connection: Connection, condition: str, parameters: I
         ),
     )
     return len(ids)
+
+
+async def _hold_store(connection: Connection, store: Store, *, scope: Scope) -> None:
+    """Keep the store from being deleted until we commit. Raises NotFoundError when it is gone."""
+    held = await rows(
+        connection,
+        "SELECT 1 FROM stores WHERE id = %s AND tenant_id = %s FOR KEY SHARE",
+        (store.id, scope.tenant_id),
+    )
+    if not held:
+        raise NotFoundError(f"No vector store with id vs_{store.id.hex}. List yours with GET /v1/vector_stores.")
 
 
 def _without_repeats(drafts: Sequence[DocumentDraft]) -> Iterable[list[DocumentDraft]]:

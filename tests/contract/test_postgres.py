@@ -1,0 +1,141 @@
+"""The PostgreSQL backend keeps every contract of the ports that it fills, over one shared database."""
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+
+from bookwheel.backends.postgres import migrate, vectors
+from bookwheel.backends.postgres.embedded import EmbeddedPostgres
+from bookwheel.backends.postgres.ports import open_database, postgres_ports
+from bookwheel.errors import DatabaseUnavailableError
+from bookwheel.ports import Ports
+from bookwheel.testing import HashEmbedder, memory_ports
+from bookwheel.testing.contract import PortsContract
+from bookwheel.testing.desk import Desk
+from bookwheel.testing.documents import DocumentsContract
+from bookwheel.testing.files import FilesContract
+from bookwheel.testing.ingestion import IngestionContract, JobsContract
+from bookwheel.testing.outbox import OutboxContract
+from bookwheel.testing.passages import PassagesContract
+from bookwheel.testing.stores import StoresContract
+from bookwheel.testing.vectors import VectorIndexContract
+
+
+@pytest.fixture(scope="session")
+def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An embedded server for all tests of this file."""
+    server = EmbeddedPostgres(tmp_path_factory.mktemp("contract") / "postgres")
+    server.start()
+    yield server.url
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+async def shared_ports(database_url: str) -> AsyncIterator[Ports]:
+    """Ports over the migrated database; what PostgreSQL does not fill is in memory."""
+    await migrate.migrate(database_url)
+    embedder = HashEmbedder()
+    space = await migrate.ensure_space(
+        database_url, model=embedder.model, revision=embedder.revision, dimensions=embedder.dimensions
+    )
+    async with open_database(database_url) as database:
+        filled = postgres_ports(database)
+        yield replace(memory_ports(), **filled, embedders={space.id: embedder}, space=space)
+
+
+class PostgresPorts(PortsContract):
+    """The shared database with tenants of each test's own."""
+
+    @pytest.fixture
+    def ports(self, shared_ports: Ports) -> Ports:
+        """The ports under test."""
+        return shared_ports
+
+    @pytest.fixture(autouse=True)
+    def _url(self, database_url: str) -> None:
+        self.url = database_url
+
+    async def new_tenant(self, ports: Ports) -> UUID:
+        """A registered tenant, all in one partition so that they are neighbours there."""
+        tenant_id = UUID(int=uuid4().int // migrate.SHARDS * migrate.SHARDS)
+        await migrate.register_tenant(self.url, tenant_id, "test")
+        return tenant_id
+
+
+class TestStores(PostgresPorts, StoresContract):
+    """Stores in PostgreSQL."""
+
+
+class TestFiles(PostgresPorts, FilesContract):
+    """Files in PostgreSQL."""
+
+
+class TestDocuments(PostgresPorts, DocumentsContract):
+    """Documents in PostgreSQL."""
+
+
+class TestIngestion(PostgresPorts, IngestionContract):
+    """Ingestion in PostgreSQL."""
+
+
+class TestJobs(PostgresPorts, JobsContract):
+    """Jobs on procrastinate."""
+
+
+class TestPassages(PostgresPorts, PassagesContract):
+    """Passages in PostgreSQL."""
+
+
+class TestOutbox(PostgresPorts, OutboxContract):
+    """The outbox in PostgreSQL."""
+
+
+class TestExactSearch(PostgresPorts, VectorIndexContract):
+    """pgvector with the exact plan."""
+
+
+class TestGraphSearch(PostgresPorts, VectorIndexContract):
+    """pgvector with the graph plan, however small the store."""
+
+    @pytest.fixture(autouse=True)
+    async def _graph(self, ports: Ports, _url: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(vectors, "GRAPH_ROWS", 0)
+        monkeypatch.setattr(vectors, "exact_is_cheaper", lambda rows, partition_rows: False)
+        desk = Desk(ports=ports, tenant=await self.new_tenant(ports))
+        await desk.add(await desk.store(), "the first row, so that the partition has a size")
+        await ports.vectors.tend(ports.space, idle=True)
+
+
+class TestMigrations:
+    """The schema is applied once."""
+
+    async def test_again_is_nothing(self, database_url: str, shared_ports: Ports) -> None:
+        """A second process finds nothing to do."""
+        assert await migrate.migrate(database_url) == []
+
+    async def test_a_space_is_made_once(self, database_url: str, shared_ports: Ports) -> None:
+        """The same model gives the same space, another revision another one."""
+        space = shared_ports.space
+        known = {"model": space.model, "dimensions": space.dimensions}
+        assert await migrate.ensure_space(database_url, revision=space.revision, **known) == space
+        assert (await migrate.ensure_space(database_url, revision="other", **known)).id != space.id
+
+    async def test_no_server_is_a_designed_error(self) -> None:
+        """A wrong address says that the database does not answer."""
+        with pytest.raises(DatabaseUnavailableError):
+            await migrate.migrate("postgresql://nobody@127.0.0.1:1/nothing?connect_timeout=2")
+
+
+class TestPlan:
+    """Which plan is chosen."""
+
+    @pytest.mark.parametrize(
+        ("rows", "partition_rows", "exact"),
+        [(500, 1_000_000, True), (5_000, 100_000, True), (25_000, 100_000, False), (100_000, 100_000, False)],
+    )
+    def test_small_stores_are_scanned_large_ones_walked(self, rows: int, partition_rows: int, exact: bool) -> None:
+        """A small share of a partition is scanned exactly; the graph serves the rest."""
+        assert vectors.exact_is_cheaper(rows, partition_rows) is exact
