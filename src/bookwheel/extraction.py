@@ -8,7 +8,13 @@ from pathlib import Path
 import kreuzberg
 from kreuzberg.exceptions import KreuzbergError, MissingDependencyError, OCRError, ValidationError
 
-from bookwheel.errors import BookwheelError, BrokenFileError, EncryptedFileError, NeedsOcrError, UnsupportedFileError
+from bookwheel.errors import (
+    BrokenFileError,
+    EncryptedFileError,
+    NeedsOcrError,
+    UnprocessableFileError,
+    UnsupportedFileError,
+)
 from bookwheel.media_types import refusal
 from bookwheel.pdf_text import CUT
 
@@ -90,7 +96,7 @@ def _note(message: str) -> str:
     return (head + "'." if colon else line)[:_MAX_NOTE]
 
 
-def translated(error: KreuzbergError, filename: str) -> BookwheelError:
+def translated(error: KreuzbergError, filename: str) -> UnprocessableFileError:
     """Our error for kreuzberg's: the kind, the file and what to do, never its inner messages."""
     message = str(error).lower()
     if any(word in message for word in _LOCKED):

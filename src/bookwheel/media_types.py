@@ -6,15 +6,17 @@ so that the readers in parse.py only meet files of the type they expect.
 
 import zipfile
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from bookwheel.errors import (
-    BookwheelError,
     BrokenFileError,
     EncryptedFileError,
     ParseMemoryError,
+    UnprocessableFileError,
     UnsupportedFileError,
 )
+
+_Refusal = TypeVar("_Refusal", bound=UnprocessableFileError)
 
 PDF = "application/pdf"
 DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
@@ -112,7 +114,7 @@ def quoted(filename: str) -> str:
     return f'"{shown[:197]}..."' if len(shown) > 200 else f'"{shown}"'
 
 
-def refusal(kind: type[BookwheelError], filename: str, reason: str) -> BookwheelError:
+def refusal(kind: type[_Refusal], filename: str, reason: str) -> _Refusal:
     """An error of this kind whose message is one line: the file, the reason and what to do."""
     return kind(f"{quoted(filename)} {reason}.")
 

@@ -18,7 +18,6 @@ from bookwheel import media_types
 from bookwheel.decoding import NotTextError, decode
 from bookwheel.email_text import notebook_text, read_mail
 from bookwheel.errors import (
-    BookwheelError,
     BrokenFileError,
     NeedsOcrError,
     NoTextError,
@@ -97,7 +96,7 @@ def _translating(path: Path, filename: str) -> Iterator[None]:
         raise refusal(UnprocessableFileError, filename, reason) from error
 
 
-def _missing(path: Path, filename: str) -> BookwheelError:
+def _missing(path: Path, filename: str) -> UnprocessableFileError:
     if path.exists():
         return refusal(UnprocessableFileError, filename, "is not a regular file. Add files only")
     return refusal(UnprocessableFileError, filename, "is gone: moved or deleted before it was read. Add it again")
@@ -247,7 +246,7 @@ def _read_pdf(source: _Source) -> ParsedText:
     return _paged(pages, source, markdown=False, title=result.metadata.get("title"), warnings=warnings)
 
 
-def _textless(source: _Source) -> BookwheelError:
+def _textless(source: _Source) -> UnprocessableFileError:
     if source.ocr:
         return refusal(NoTextError, source.filename, "has no text, and OCR found none either")
     return refusal(NeedsOcrError, source.filename, f"has no text layer: it is a scan, or damaged. {INSTALL_OCR}")

@@ -1,0 +1,141 @@
+"""The retrieve walk over ports in memory: fusion, filters, liveness, and what happens when a part is down."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from bookwheel.errors import EmbedderUnavailableError, IndexUnavailableError, UnavailableError
+from bookwheel.follow import catch_up
+from bookwheel.ports import Ports
+from bookwheel.retrieve import retrieve
+from bookwheel.testing import memory_ports
+from bookwheel.testing.desk import Desk
+from bookwheel.types import Found, Question, Store
+
+LINES = {
+    "whale": "the blue whale is the largest animal",
+    "oak": "an oak drops acorns in autumn",
+    "comet": "a comet has a tail of dust and ice",
+}
+
+
+class Down:
+    """A port whose every verb fails."""
+
+    def __init__(self, error: type[UnavailableError]) -> None:
+        self.error = error
+
+    def __getattr__(self, name: str) -> Any:
+        async def fail(*_: object, **__: object) -> None:
+            raise self.error
+
+        return fail
+
+    def coverage(self, text: str) -> float:
+        """Asked for the weight even when no vector can be made."""
+        return 1.0
+
+
+@pytest.fixture
+async def shelf() -> tuple[Desk, Store]:
+    """A store with three documents, in both indexes."""
+    desk = Desk(ports=memory_ports(), tenant=uuid4())
+    store = await desk.store()
+    for number, (name, text) in enumerate(LINES.items()):
+        await desk.add(store, text, external_id=name, attributes={"number": number})
+    while await catch_up(desk.ports):
+        continue
+    return desk, store
+
+
+async def ask(desk: Desk, store: Store, text: str, ports: Ports | None = None, **options: Any) -> Found:
+    """Search the store."""
+    question = Question(text=text, **options)
+    return await retrieve(question, scope=desk.scope(store), space=store.space, ports=ports or desk.ports)
+
+
+def names(found: Found) -> Sequence[str | None]:
+    """The documents found, best first."""
+    return [hit.external_id for hit in found.hits]
+
+
+async def test_the_best_passage_comes_first_with_its_scores(shelf: tuple[Desk, Store]) -> None:
+    """A hit carries the fused score and what it was made of; nothing is reported as left out."""
+    found = await ask(*shelf, "largest whale")
+    assert names(found)[0] == "whale"
+    assert found.hits[0].dense is not None
+    assert found.hits[0].keyword is not None
+    assert found.degraded == ()
+    assert {"embed", "search.dense", "search.keyword", "fuse", "hydrate"} <= found.timings.keys()
+
+
+@pytest.mark.parametrize("fusion", ["convex", "rrf"])
+async def test_limit_and_threshold_cut(shelf: tuple[Desk, Store], fusion: str) -> None:
+    """No more hits than wanted, none below the threshold."""
+    assert len((await ask(*shelf, "a comet tail", limit=1, fusion=fusion)).hits) == 1
+    strict = await ask(*shelf, "a comet tail", score_threshold=0.9, fusion=fusion)
+    assert names(strict) == ["comet"]
+
+
+async def test_a_filter_holds_for_both_sides(shelf: tuple[Desk, Store]) -> None:
+    """What the filter excludes is found neither by meaning nor by words."""
+    found = await ask(*shelf, "largest whale oak comet", filter={"number": {"$gte": 1}})
+    assert sorted(map(str, names(found))) == ["comet", "oak"]
+
+
+async def test_keywords_down_leaves_the_vectors(shelf: tuple[Desk, Store]) -> None:
+    """The answer comes from the dense side, and says so."""
+    ports = replace(shelf[0].ports, keywords=Down(IndexUnavailableError))
+    found = await ask(*shelf, "largest whale", ports)
+    assert names(found)[0] == "whale"
+    assert found.degraded == ("search.keyword",)
+
+
+async def test_vectors_down_leaves_the_keywords(shelf: tuple[Desk, Store]) -> None:
+    """The answer comes from the keyword side, and says so."""
+    ports = replace(shelf[0].ports, vectors=Down(IndexUnavailableError))
+    found = await ask(*shelf, "largest whale", ports)
+    assert names(found) == ["whale"]
+    assert found.degraded == ("search.dense",)
+
+
+async def test_embedder_down_leaves_the_keywords(shelf: tuple[Desk, Store]) -> None:
+    """No vector for the question: keywords answer, and the filter still holds."""
+    desk, store = shelf
+    ports = replace(desk.ports, embedders={store.space.id: Down(EmbedderUnavailableError)})
+    found = await ask(desk, store, "largest whale oak", ports, filter={"number": 0})
+    assert names(found) == ["whale"]
+    assert found.degraded == ("embed",)
+
+
+async def test_both_down_is_an_error(shelf: tuple[Desk, Store]) -> None:
+    """Nothing can be found: a retryable error, not an empty page."""
+    ports = replace(shelf[0].ports, keywords=Down(IndexUnavailableError), vectors=Down(IndexUnavailableError))
+    with pytest.raises(UnavailableError):
+        await ask(*shelf, "whale", ports)
+
+
+async def test_a_lagging_index_cannot_resurrect(shelf: tuple[Desk, Store]) -> None:
+    """The keyword index has not heard of the delete yet; hydration has."""
+    desk, store = shelf
+    whale = await desk.ports.documents.find(scope=desk.scope(store), external_id="whale")
+    await desk.ports.documents.delete([whale.id], scope=desk.scope(store))
+    assert "whale" not in names(await ask(desk, store, "largest whale"))
+    assert await desk.ports.keywords.search("whale", scope=desk.scope(store), limit=5)
+
+
+async def test_another_tenant_finds_nothing(shelf: tuple[Desk, Store]) -> None:
+    """The same store id under another tenant is empty."""
+    desk, store = shelf
+    stranger = Desk(ports=desk.ports, tenant=uuid4())
+    assert (await ask(stranger, store, "largest whale")).hits == []
+
+
+async def test_the_weight_decides_who_is_trusted(shelf: tuple[Desk, Store]) -> None:
+    """All weight on words ranks by words alone."""
+    found = await ask(*shelf, "acorns whale whale", dense_weight=0.0)
+    best = max(found.hits, key=lambda hit: hit.keyword or 0.0)
+    assert found.hits[0] == best
