@@ -12,6 +12,10 @@ from html.parser import HTMLParser
 from bookwheel.decoding import decode
 
 _CHARSET = re.compile(rb"""<(?:meta|\?xml)[^>]{0,500}?(?:charset|encoding)\s*=\s*["']?([\w.:-]{2,40})""", re.IGNORECASE)
+# Stands before a line of = or -, which kreuzberg would take for the underline of a heading. No text may hold it.
+SHIELD = "\ufdd0"
+
+_UNDERLINE = re.compile(r"^([ \t]*)(=+|-+)([ \t]*)$", re.MULTILINE)
 _SPACE = re.compile(r"\s+")
 _Attributes = Sequence[tuple[str, str | None]]
 
@@ -83,7 +87,7 @@ class _Cleaner(HTMLParser):
         return self._left_out is not None
 
     def run(self, source: str) -> None:
-        self.feed(source)
+        self.feed(source.replace(SHIELD, ""))
         self.close()
 
     def page(self) -> WebPage:
@@ -122,7 +126,7 @@ class _Cleaner(HTMLParser):
         elif self._left_out is None:
             self.kept += len("".join(data.split()))
             shown = data if self._pre else _SPACE.sub(" ", data)
-            self._out.append(escape(shown, quote=False))
+            self._out.append(escape(_UNDERLINE.sub(rf"\1{SHIELD}\2\3", shown), quote=False))
 
     def _write(self, tag: str, markup: str) -> None:
         if tag in _KEPT:

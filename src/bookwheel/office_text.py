@@ -10,7 +10,7 @@ _LINK = re.compile(r"""!?\\?!?\[((?:\\.|[^\[\]\\\n]){0,2000})\]\((?:<[^<>\n]*>|[
 _ESCAPE = re.compile(r"""\\([!"$%&'()*+,\-./:;<=>?@\[\]^_{}~])""")
 _UNDERLINE = re.compile(r"</?u>")
 _CELL_BREAK = re.compile(r"(?<!\\)\|")
-_RULE_CELL = re.compile(r":?-+:?")
+_RULE_CELL = re.compile(r":?-{3,}:?")
 
 
 def tidy(markdown: str) -> str:
@@ -43,13 +43,19 @@ def _tables_narrowed(text: str) -> Iterator[str]:
 
 
 def _cells(line: str) -> list[str]:
-    return [cell.strip() for cell in _CELL_BREAK.split(line.strip())[1:-1]]
+    return [_cell(cell.strip()) for cell in _CELL_BREAK.split(line.strip())[1:-1]]
+
+
+def _cell(cell: str) -> str:
+    return "---" if _RULE_CELL.fullmatch(cell) else _ESCAPE.sub(r"\1", cell)
 
 
 def _used_cells(rows: list[list[str]]) -> Iterator[str]:
-    """The rows without those, and without the columns, that hold nothing."""
+    """The rows without those, and without the columns, that hold nothing; one column is text, not a table."""
     used = sorted({i for row in rows for i, cell in enumerate(row) if cell and not _RULE_CELL.fullmatch(cell)})
     for row in rows:
         cells = [row[i] if i < len(row) else "" for i in used]
-        if any(cells):
+        if len(used) == 1:
+            yield from () if cells[0] in ("", "---") else (cells[0], "")
+        elif any(cells):
             yield f"| {' | '.join(cells)} |"

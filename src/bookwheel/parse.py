@@ -25,7 +25,7 @@ from bookwheel.errors import (
     UnsupportedFileError,
 )
 from bookwheel.extraction import INSTALL_OCR, Markers, extract, notes, pdf_pages, translated
-from bookwheel.html_text import content_of, decode_html
+from bookwheel.html_text import SHIELD, content_of, decode_html
 from bookwheel.media_types import detect, quoted, refusal
 from bookwheel.office_text import narrowed, tidy
 from bookwheel.pdf_text import readable
@@ -44,7 +44,7 @@ _TOP_HEADING = re.compile(r"^# ", re.MULTILINE)
 _MADE_BY = re.compile(r"Microsoft \w+ - ")
 # What programs write when nobody gave a title.
 _NO_TITLE = re.compile(
-    r"(untitled|document|powerpoint presentation|presentation|slide|sheet|book|workbook)[ -]?\d*|\W*"
+    r"(untitled|document|powerpoint presentation|presentation|slide|sheet|book|workbook)[ -]?\d*|[\W\d_]*"
     r"|.*\.(docx?|xlsx?|pptx?|pdf|rtf|odt|indd|qxd|tex|dvi|ps|html?|txt|jpe?g|png|tiff?)",
     re.IGNORECASE,
 )
@@ -193,7 +193,7 @@ def _read_html(source: _Source) -> ParsedText:
 
 
 def _markdown(html: str) -> str:
-    return narrowed(extract(_clean(html).encode(), media_types.HTML, "markdown").content)
+    return narrowed(extract(_clean(html).encode(), media_types.HTML, "markdown").content).replace(SHIELD, "")
 
 
 def _read_notebook(source: _Source) -> ParsedText:

@@ -8,10 +8,14 @@ CUT = "\x02"  # where PDFium found a hyphen at the end of a line
 # Bounded, so that hostile text stays linear.
 _CUT_WORD = re.compile(rf"(\w{{1,60}}){CUT}(\w{{1,60}})")
 _CUT_PLACE = re.compile(rf"\S{{0,60}}{CUT}\S{{0,60}}")
+_LINE_END = re.compile(rf"[\n{CUT}]")
 _WORD = re.compile(r"\w+(?:-\w+)*")
 _BLOCK_START = re.compile(r"[•●▪■◦*\-–—]|\(?\w{1,3}[.)]\s|\d+(\.\d+)*\s")
+_FIGURE = re.compile(r"[$(]*[\d.,]*\d[\d.,]*[)%]*|[$\-–—]+")  # a cell of a table, when it ends a line
 _MIN_WIDTH = 40  # narrower pages are lists, forms and tables
-_FULL = 0.8  # of the page's width: a line that was wrapped, not ended
+_PROSE_WIDTH = 60  # from here on a full line may go on with a capital
+_FULL = 0.7  # of the page's width: a line that was wrapped, not ended
+_BRIMFUL = 0.88  # the same, with a capital after it
 _MAX_DIGITS = 0.2  # lines with more figures are rows of a table
 _CJK = re.compile(r"[\u2e80-\ua4cf\uf900-\ufaff\uff00-\uff60]")
 
@@ -19,7 +23,7 @@ _CJK = re.compile(r"[\u2e80-\ua4cf\uf900-\ufaff\uff00-\uff60]")
 def readable(pages: Sequence[str]) -> list[str]:
     """The pages, in order, mended and flowing. Only white space, hyphens at line ends and controls change."""
     words = _vocabulary(pages)
-    return [_flow(_mend(page, words)) for page in pages]
+    return [_mend(_flow(page), words) for page in pages]
 
 
 def _vocabulary(pages: Iterable[str]) -> frozenset[str]:
@@ -46,29 +50,35 @@ def _is_one_word(left: str, right: str, words: frozenset[str]) -> bool:
 
 def _flow(page: str) -> str:
     lines = [line.strip() for line in page.split("\n")]
-    width = _width(lines)
+    width = _width(_LINE_END.split(page))
     out: list[str] = []
-    last = ""  # the line before as it stood, for `out` grows
+    last = ""  # the printed line before, for `out` grows
     for line in lines:
         if out and width >= _MIN_WIDTH and _continues(last, line, width):
             out[-1] += _gap(last, line) + line
         else:
             out.append(line)
-        last = line
+        last = line.rpartition(CUT)[2]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(out)).strip("\n")
 
 
 def _width(lines: Sequence[str]) -> int:
-    lengths = sorted(len(line) for line in lines if line)
+    """The length that nine of ten printed lines do not pass."""
+    lengths = sorted(len(line.strip()) for line in lines if line.strip())
     return lengths[len(lengths) * 9 // 10] if lengths else 0
 
 
 def _continues(last: str, line: str, width: int) -> bool:
-    if len(last) < _FULL * width or not line or _BLOCK_START.match(line) or last.endswith(":"):
+    """Whether `line` carries on the sentence of `last`; in doubt not, for a table's rows must stay apart."""
+    if not last or not line or _BLOCK_START.match(line) or last.endswith(":"):
         return False
-    if last.endswith((".", "!", "?")) and not line[0].islower() and len(last) < 0.95 * width:
+    if max(_digits(last), _digits(line)) > _MAX_DIGITS:
         return False
-    return _digits(last) <= _MAX_DIGITS and _digits(line) <= _MAX_DIGITS
+    if line[0].islower():
+        return len(last) >= _FULL * width
+    if _FIGURE.fullmatch(last.rsplit(None, 1)[-1]) or not line[0].isalnum():
+        return False
+    return width >= _PROSE_WIDTH and len(last) >= _BRIMFUL * width and not _FIGURE.fullmatch(line.rsplit(None, 1)[-1])
 
 
 def _digits(line: str) -> float:

@@ -30,8 +30,9 @@ WATCH_SECONDS = 0.05  # between two looks at a process's memory
 START_SECONDS = 60.0  # for a new process, on a machine under load
 RECYCLE_FILES = 500
 RECYCLE_BYTES = 400 << 20  # of resident memory after a job: what it took and did not give back
-# Threads and libraries reserve far more address space than they use, so this only stops a jump between two looks.
-ADDRESS_SPACE_FACTOR, ADDRESS_SPACE_BYTES = 2, 4 << 30
+# Threads and libraries reserve more address space than they use (0.4 GiB measured), so this beyond the limit of
+# memory only stops a jump between two looks.
+RESERVED_BYTES = 2 << 30
 _TESSDATA = ("/usr/share/tesseract-ocr/*/tessdata", "/usr/share/tessdata", "/usr/local/share/tessdata")
 
 _ERRORS = {kind.code: kind for kind in UnprocessableFileError.__subclasses__()}
@@ -120,7 +121,7 @@ class _Slot:
             raise
         if reader.worn:
             await self.close()
-        return _parsed(answer, filename)
+        return _parsed(answer)
 
 
 class _Reader:
@@ -136,7 +137,7 @@ class _Reader:
     @classmethod
     async def start(cls, limits: _Limits) -> Self:
         """Start a process and wait until it can read. Raises OSError when it does not come up."""
-        space = limits.memory_bytes * ADDRESS_SPACE_FACTOR + ADDRESS_SPACE_BYTES
+        space = limits.memory_bytes + RESERVED_BYTES
         errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "bookwheel.parse_process", str(space), str(int(limits.ocr))),
@@ -215,15 +216,17 @@ async def _watched(reader: _Reader, path: Path, filename: str, limits: _Limits) 
             if reader.memory() > limits.memory_bytes:
                 raise _too_large(filename, limits)
             if loop.time() > end:
-                reason = f"took longer than {limits.seconds:g} s to read"
-                raise refusal(
-                    ParseTimeoutError, filename, f"{reason}. Split it, or raise BOOKWHEEL_PARSE_TIMEOUT_SECONDS"
-                )
+                raise _too_slow(filename, limits)
         return await answer
     except (asyncio.IncompleteReadError, ConnectionError) as error:
         raise _crashed(reader, filename, limits) from error
     finally:
         answer.cancel()
+
+
+def _too_slow(filename: str, limits: _Limits) -> UnprocessableFileError:
+    reason = f"took longer than {limits.seconds:g} s to read"
+    return refusal(ParseTimeoutError, filename, f"{reason}. Split it, or raise BOOKWHEEL_PARSE_TIMEOUT_SECONDS")
 
 
 def _too_large(filename: str, limits: _Limits) -> UnprocessableFileError:
@@ -240,7 +243,7 @@ def _crashed(reader: _Reader, filename: str, limits: _Limits) -> UnprocessableFi
     return refusal(BrokenFileError, filename, reason)
 
 
-def _parsed(answer: Mapping[str, Any], filename: str) -> ParsedText:
+def _parsed(answer: Mapping[str, Any]) -> ParsedText:
     if "error" in answer:
         raise _ERRORS.get(answer["error"], UnprocessableFileError)(answer["message"])
     parsed = answer["text"]
@@ -255,5 +258,6 @@ def _environment() -> dict[str, str]:
         "PATH": os.defpath,
         "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
         "PYTHONUTF8": "1",
+        "MALLOC_ARENA_MAX": "2",  # else every thread reserves address space, more on more cores
         **({"TESSDATA_PREFIX": tessdata} if tessdata else {}),
     }

@@ -5,17 +5,17 @@ import errno
 import hashlib
 import os
 import shutil
-import signal
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bookwheel.backends.directory import INCOMING, DirectoryBlobs
+from bookwheel.backends.directory import INCOMING, DirectoryBlobs, _locked_file, _Upload
 from bookwheel.errors import StorageFullError, TooLargeError, UnavailableError
 from bookwheel.ports import Blobs
 from bookwheel.testing.blobs import MIB, BlobsContract, stream
@@ -97,13 +97,39 @@ async def test_cancelled_upload_leaves_no_file(blobs: DirectoryBlobs, directory:
     writing = asyncio.Event()
 
     async def endless() -> AsyncIterator[bytes]:
-        while True:
+        for _ in range(900):
             yield bytes(MIB)
             assert len(files(directory)) == 1
             writing.set()
 
     task = asyncio.create_task(blobs.put(endless(), max_bytes=1000 * MIB))
     await writing.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert files(directory) == []
+
+
+async def test_caller_leaves_before_the_file_is_open(
+    blobs: DirectoryBlobs, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that is still at work for a caller who left makes no file after the clearing."""
+    opening, discarding = threading.Event(), threading.Event()
+    locked_file, discard = _locked_file, _Upload.discard
+
+    def opened_late(incoming: Path) -> tuple[Path, Any]:
+        opening.set()
+        discarding.wait()
+        return locked_file(incoming)
+
+    def discarded(upload: _Upload) -> None:
+        discarding.set()
+        discard(upload)
+
+    monkeypatch.setattr("bookwheel.backends.directory._locked_file", opened_late)
+    monkeypatch.setattr(_Upload, "discard", discarded)
+    task = asyncio.create_task(blobs.put(stream(b"whale"), max_bytes=10))
+    await asyncio.to_thread(opening.wait)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -175,8 +201,9 @@ def test_killed_upload_is_cleared_at_the_next_open(directory: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == b"started\n"
         DirectoryBlobs(directory)
-        assert [path.parent.name for path in files(directory)] == [INCOMING]
-        process.send_signal(signal.SIGKILL)
+        while_alive = files(directory)
+        process.kill()
+    assert [path.parent.name for path in while_alive] == [INCOMING]
     assert [path.parent.name for path in files(directory)] == [INCOMING]
     DirectoryBlobs(directory)
     assert files(directory) == []

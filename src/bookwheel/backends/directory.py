@@ -111,7 +111,7 @@ class _Upload:
                 return
             with translated():
                 self.path.unlink(missing_ok=True)  # before closing: the lock still says that it is ours
-                _close(self.file)
+                self.file.close()
             self.file = None
 
     def _opened(self) -> BinaryIO:
@@ -168,15 +168,6 @@ def _make_directories(directory: Path) -> None:
         (directory / name).mkdir(mode=0o700, exist_ok=True)
     _sync_directory(directory)
     _sync_directory(directory.parent)
-
-
-def _close(file: BinaryIO) -> None:
-    """Close a file that nobody needs: what a full disk refuses at the last moment does not matter."""
-    try:
-        file.close()
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
 
 
 def _locked_file(incoming: Path) -> tuple[Path, BinaryIO]:

@@ -23,7 +23,8 @@ from bookwheel.types import Hit
 HITS = 8  # passages that are read
 EMBEDDED = 40  # sentences whose cosine is computed, the best by words
 SENTENCES = 3  # written at most
-SUPPORT = 0.42  # below this the hits do not speak of the question: costs 1 % of SQuAD, stops 96 % off its topics
+SUPPORT = 0.42  # less, and the hits do not speak of the question: 1 % of SQuAD's own questions, 96 % of strangers
+SUPPORT_BY_WORDS = 0.30  # the same where words alone must tell: Japanese with MiniLM, or no embedder
 WEIGHTS = (3.0, 2.0, 1.0, 2.0, 0.8)  # of cosine, words, context, passage, expected kind
 
 
@@ -89,7 +90,8 @@ class Scored:
 
     sentences: Sequence[Sentence]
     features: NDArray[np.float64]  #: (sentences, 5) in the order of WEIGHTS
-    support: float  #: 0 to 1: how much of what the question names its best passage speaks of
+    support: float  #: 0 to 1: how much of the question the hits speak of
+    needed: float  #: the support without which nothing is written
 
 
 class ExtractiveGenerator:
@@ -117,13 +119,18 @@ class ExtractiveGenerator:
         wanted = terms(question)
         sentences = _likeliest(_sentences(hits[:HITS]), wanted, hits)
         if not sentences:
-            return Scored(sentences=(), features=np.empty((0, len(WEIGHTS))), support=0.0)
+            return Scored(sentences=(), features=np.empty((0, len(WEIGHTS))), support=0.0, needed=SUPPORT)
         cosines, trust = await self._cosines(question, sentences)
         features = _features(question, wanted, sentences, hits, cosines * trust)
-        return Scored(sentences=sentences, features=features, support=_support(wanted, hits, cosines, trust))
+        return Scored(
+            sentences=sentences,
+            features=features,
+            support=_support(wanted, hits, cosines, trust),
+            needed=SUPPORT_BY_WORDS + (SUPPORT - SUPPORT_BY_WORDS) * trust,
+        )
 
     async def _cosines(self, question: str, sentences: Sequence[Sentence]) -> tuple[NDArray[np.float32], float]:
-        """Cosines of sentences and question, and how far to trust them: 0 without embedder, 1 for a language it knows."""
+        """Cosines of sentences and question, and their worth: 0 without embedder, 1 in a language that it knows."""
         trust = self._embedder.coverage(question)
         if not trust:
             return np.zeros(len(sentences), np.float32), 0.0
@@ -136,7 +143,7 @@ class ExtractiveGenerator:
 
 def choose(scored: Scored) -> list[Sentence]:
     """The best sentences in reading order: passages by their best sentence, each in its own order."""
-    if scored.support < SUPPORT:
+    if scored.support < scored.needed:
         return []
     totals = scored.features @ np.array(WEIGHTS)
     best: list[Sentence] = []

@@ -2,8 +2,9 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 from uuid import UUID, uuid4
 
 import numpy as np
@@ -30,6 +31,7 @@ from bookwheel.types import (
 
 LEASE_SECONDS = 60.0
 MANY = 1_000_000  # a limit that nothing reaches
+T = TypeVar("T", Store, File, Document)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +151,17 @@ def chunks_of(claim: Claim) -> list[Chunk]:
         )
         start += len(line) + 1
     return chunks
+
+
+async def walked(fetch: Callable[..., Awaitable[Sequence[T]]], *, pages: int = 10) -> list[T]:
+    """All items of a `list` verb, page by page; one that goes round in circles ends after `pages`."""
+    items: list[T] = []
+    for _ in range(pages):
+        page = await fetch(after=items[-1].id if items else None)
+        items += page
+        if not page:
+            break
+    return items
 
 
 def axis(space: Space, *weights: float) -> NDArray[np.float32]:

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from uuid import uuid4
 
 import pytest
 
 from bookwheel.errors import InvalidDocumentError, NotFoundError
 from bookwheel.testing.contract import PortsContract
-from bookwheel.testing.desk import MANY, Desk, axis
+from bookwheel.testing.desk import MANY, Desk, axis, walked
 from bookwheel.types import Chunking, Document, DocumentDraft, FileStatus, Store
 
 
@@ -182,12 +183,9 @@ class DocumentsContract(PortsContract):
         made = [(await desk.put(stores[number % 2], "text")).id for number in range(5)]
         documents, scope = desk.ports.documents, desk.scope(*stores)
         for newest, order in ((False, made), (True, made[::-1])):
-            seen, after = [], None
-            while page := await documents.list(scope=scope, limit=2, after=after, newest=newest):
-                assert len(page) <= 2
-                seen += [document.id for document in page]
-                after = seen[-1]
-            assert seen == order
+            page = partial(documents.list, scope=scope, limit=2, newest=newest)
+            assert len(await page(after=None)) == 2
+            assert [one.id for one in await walked(page)] == order
 
     async def test_list_by_status(self, desk: Desk) -> None:
         """Only documents of the wanted status; a page goes on behind one that has changed its status."""

@@ -1,13 +1,14 @@
 """The contract of ports.Files."""
 
 import os
+from functools import partial
 from uuid import UUID
 
 import pytest
 
 from bookwheel.errors import NotFoundError
 from bookwheel.testing.contract import PortsContract
-from bookwheel.testing.desk import Desk, axis
+from bookwheel.testing.desk import Desk, axis, walked
 from bookwheel.types import Document, DocumentDraft, Store
 
 
@@ -37,12 +38,9 @@ class FilesContract(PortsContract):
         """Pages follow creation, in either order, with no file twice or left out."""
         made = [(await desk.file()).id for _ in range(5)]
         for newest, order in ((False, made), (True, made[::-1])):
-            seen, after = [], None
-            while page := await desk.ports.files.list(scope=desk.scope(), limit=2, after=after, newest=newest):
-                assert len(page) <= 2
-                seen += [file.id for file in page]
-                after = seen[-1]
-            assert seen == order
+            page = partial(desk.ports.files.list, scope=desk.scope(), limit=2, newest=newest)
+            assert len(await page(after=None)) == 2
+            assert [one.id for one in await walked(page)] == order
 
     async def test_delete_says_when_the_blob_is_free(self, desk: Desk, stranger: Desk) -> None:
         """The blob may go only with the last file of its content, whoever's that is."""

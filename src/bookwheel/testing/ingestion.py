@@ -102,13 +102,16 @@ class IngestionContract(PortsContract):
     async def test_publish_flips_the_version(self, desk: Desk) -> None:
         """The new version is live, the old one's chunks and vectors are gone, the document is completed."""
         store = await desk.store()
-        _, old = await desk.add(store, "old one\nold two", external_id="a")
+        claim = await desk.claim(await desk.put(store, f"{uuid4()}\nold two", external_id="a"))
+        old = await desk.write(claim)
+        await desk.ports.ingestion.publish([claim])
         document, new = await desk.add(store, "new", external_id="a")
         assert (document.version, document.live_version, document.chunk_count) == (2, 2, 1)
         assert document.status is FileStatus.COMPLETED
         assert [hit.text for hit in await desk.hydrate([*old, *new], store)] == ["new"]
         found = await desk.search(axis(desk.ports.space, 1), store, also=[chunk.id for chunk in old])
         assert [candidate.chunk_id for candidate in found] == [new[0].id]
+        assert await self._known(desk, claim, old[0]) == []
 
     async def test_publishing_twice_is_harmless(self, desk: Desk) -> None:
         """A worker that died before it heard the answer may publish again: nothing is lost, nothing told twice."""
@@ -164,7 +167,7 @@ class IngestionContract(PortsContract):
         """A version that cannot be read is marked with the reason; queries go on with the one before."""
         store = await desk.store()
         _, old = await desk.add(store, "old", external_id="a")
-        claim = await desk.claim(await desk.put(store, "new", external_id="a"))
+        claim = await desk.claim(await desk.put(store, uuid4().hex, external_id="a"))
         written = await desk.write(claim)
         for _ in range(2):  # failing twice is harmless
             await desk.ports.ingestion.fail(claim, code="broken_file", message="It is broken.")
@@ -174,6 +177,7 @@ class IngestionContract(PortsContract):
         assert [hit.text for hit in await desk.hydrate([*old, *written], store)] == ["old"]
         found = await desk.search(axis(desk.ports.space, 1), store, also=[chunk.id for chunk in written])
         assert [candidate.chunk_id for candidate in found] == [old[0].id]
+        assert await self._known(desk, claim, written[0]) == []
 
     async def test_late_failure_does_not_hurt_a_newer_version(self, desk: Desk) -> None:
         """A worker that fails an overtaken version, or one that another published, changes nothing."""
@@ -205,6 +209,7 @@ class IngestionContract(PortsContract):
         """Vectors that are stored already come back by the hash of their text; unknown hashes are left out."""
         store, space = await desk.store(), desk.ports.space
         vector = axis(space, 3, 4)
+        await desk.add(store, "another text " + uuid4().hex)
         document = await desk.put(store, "a text nobody else has " + uuid4().hex)
         claim = await desk.claim(document)
         (chunk,) = await desk.write(claim, vector[np.newaxis])

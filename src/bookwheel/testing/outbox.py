@@ -45,6 +45,7 @@ class OutboxContract(PortsContract):
         walked: list[Change] = []
         while part := await desk.ports.outbox.read(before, limit=2):
             assert len(part) <= 2
+            assert part[0].sequence > before
             walked += part
             before = part[-1].sequence
         assert [one for one in walked if one.tenant_id == desk.tenant] == await desk.changes(start)

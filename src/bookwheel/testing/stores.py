@@ -1,10 +1,12 @@
 """The contract of ports.Stores."""
 
+from functools import partial
+
 import pytest
 
 from bookwheel.errors import NotFoundError
 from bookwheel.testing.contract import PortsContract
-from bookwheel.testing.desk import Desk, axis
+from bookwheel.testing.desk import Desk, axis, walked
 from bookwheel.types import Chunking, FileStatus
 
 
@@ -35,12 +37,9 @@ class StoresContract(PortsContract):
         """Pages follow creation, in either order, with no store twice or left out."""
         made = [(await desk.store(str(number))).id for number in range(5)]
         for newest, order in ((False, made), (True, made[::-1])):
-            seen, after = [], None
-            while page := await desk.ports.stores.list(scope=desk.scope(), limit=2, after=after, newest=newest):
-                assert len(page) <= 2
-                seen += [store.id for store in page]
-                after = seen[-1]
-            assert seen == order
+            page = partial(desk.ports.stores.list, scope=desk.scope(), limit=2, newest=newest)
+            assert len(await page(after=None)) == 2
+            assert [one.id for one in await walked(page)] == order
 
     async def test_another_tenants_store_is_not_there(self, desk: Desk, stranger: Desk) -> None:
         """No verb finds, lists, changes or deletes a store of another tenant, and none tells that it exists."""
