@@ -10,10 +10,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from bookwheel.sentences import Span, split_quotes, split_sentences, words
+from bookwheel.sentences import NOTE, Span, split_quotes, split_sentences, words
 from bookwheel.types import Citation, Hit
 
-_MARKER = re.compile(r"[\[【［](\d{1,3}(?:[,、;，] ?\d{1,3}){0,15})[\]】］]")
+_MARKER = re.compile(NOTE)
 _UNFINISHED = re.compile(r"[\[【［](?:\d{1,3}[,、;，] ?){0,15}\d{0,3}")
 _LONGEST_MARKER = 82  # characters: 16 numbers of three digits, their separators and two brackets
 _CLOSERS = ".!?…。！？．\"'”’»)]}）」』】》%*_`"
@@ -55,7 +55,7 @@ class CitationStream:
         for marker in _MARKER.finditer(draft):
             out += self._text(draft[position : marker.start()].rstrip())
             position = len(draft[: marker.start()].rstrip()) if marker.start() > position else position
-            out += self._mark(draft[position : marker.start()], marker[1])
+            out += self._mark(draft[position : marker.start()], marker[0])
             position = marker.end()
         hold = _hold_from(draft, position)
         self._held = draft[hold:]

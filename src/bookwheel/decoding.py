@@ -42,6 +42,7 @@ _TRUSTED = re.compile(
     re.IGNORECASE,
 )
 _MAX_BINARY_SHARE = 0.02
+_FEW_CONTROLS = 3  # that a short text may hold
 _MAX_UNDECODED_SHARE = 0.05
 
 
@@ -64,12 +65,20 @@ def decode(data: bytes, declared: str | None = None) -> str:
     return _utf8(data) or _declared(data, declared) or _ebcdic(data) or _legacy(data)
 
 
+# Where the NULs of these encodings stand: the width of a unit, and the place of its highest byte.
+_WIDE = {"utf-32-le": (4, 3), "utf-32-be": (4, 0), "utf-16-le": (2, 1), "utf-16-be": (2, 0)}
+_MIN_ALIGNED_SHARE = 0.7
+
+
 def _wide(data: bytes) -> str:
     """UTF-16 or UTF-32 without a mark: the reading with the most ASCII in it, for every script has spaces or breaks."""
     sample = data[:_SAMPLE_BYTES]
-    readings = {c: sample.decode(c, "replace") for c in ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")}
+    readings = {c: sample.decode(c, "replace") for c in _WIDE}
     codec = max(readings, key=lambda c: _ascii_share(readings[c]))
     text = readings[codec]
+    width, place = _WIDE[codec]
+    if sample[place::width].count(0) < _MIN_ALIGNED_SHARE * sample.count(0) / (width - 1):
+        raise NotTextError
     strange = sum(not (c.isprintable() or c.isspace()) or c == "\ufffd" for c in text)
     if _ascii_share(text) < 0.02 or strange > _MAX_BINARY_SHARE * len(text) or "\0" in text:
         raise NotTextError
@@ -94,7 +103,8 @@ def _utf8(data: bytes) -> str | None:
 
 
 def _refuse_controls(data: bytes) -> None:
-    if len(data) - len(data.translate(None, _CONTROLS)) > _MAX_BINARY_SHARE * len(data):
+    controls = len(data) - len(data.translate(None, _CONTROLS))
+    if controls > _MAX_BINARY_SHARE * len(data) + _FEW_CONTROLS:
         raise NotTextError
 
 

@@ -16,6 +16,9 @@ _CHARSET = re.compile(rb"""<(?:meta|\?xml)[^>]{0,500}?(?:charset|encoding)\s*=\s
 SHIELD = "\ufdd0"
 
 _UNDERLINE = re.compile(r"^([ \t]*)(=+|-+)([ \t]*)$", re.MULTILINE)
+_NEVER_CLOSED = re.compile(r"<(?=[^<>]*(?:<|\Z))")
+_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+_MANY = 1000
 _SPACE = re.compile(r"\s+")
 _Attributes = Sequence[tuple[str, str | None]]
 
@@ -87,7 +90,7 @@ class _Cleaner(HTMLParser):
         return self._left_out is not None
 
     def run(self, source: str) -> None:
-        self.feed(source.replace(SHIELD, ""))
+        self.feed(_defused(source.replace(SHIELD, "")))
         self.close()
 
     def page(self) -> WebPage:
@@ -150,6 +153,14 @@ class _Cleaner(HTMLParser):
         named = dict(attrs)
         classes = (named.get("class") or "").lower().split()
         return tag in self._furniture or named.get("role") in _ROLES or not _CLASSES.isdisjoint(classes)
+
+
+def _defused(source: str) -> str:
+    """Pages with many tags that never close, on which Python's parser takes quadratic time, with those as text."""
+    if sum(1 for _ in _NEVER_CLOSED.finditer(source)) < _MANY:
+        return source
+    end = source.rfind("-->") + 3
+    return _NEVER_CLOSED.sub("&lt;", _COMMENT.sub("", source[:end]) + source[end:])
 
 
 def _open_tag(tag: str, attrs: _Attributes) -> str:

@@ -7,7 +7,7 @@ stores once, and only publishing makes a version visible.
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 from uuid import UUID
@@ -16,7 +16,7 @@ import numpy as np
 import structlog
 
 from bookwheel.chunk import chunks as cut
-from bookwheel.errors import BookwheelError, NoTextError, UnprocessableFileError
+from bookwheel.errors import BookwheelError, NotFoundError, NoTextError, UnprocessableFileError
 from bookwheel.ports import Ports, Vectors
 from bookwheel.telemetry import INGEST_DOCUMENTS, stage
 from bookwheel.types import Chunk, Claim, ParsedText
@@ -129,7 +129,7 @@ async def _batches(job: _Job, ports: Ports, parser: Parser) -> AsyncIterator[lis
 
 
 async def _fail(job: _Job, claim: Claim, error: BookwheelError, ports: Ports) -> None:
-    job.claims.remove(claim)
+    job.claims = [other for other in job.claims if other.document_id != claim.document_id]
     await ports.ingestion.fail(claim, code=error.code, message=error.message)
     INGEST_DOCUMENTS.labels("failed").inc()
     log.warning("document failed", document=claim.filename, code=error.code, reason=error.message)
@@ -137,6 +137,8 @@ async def _fail(job: _Job, claim: Claim, error: BookwheelError, ports: Ports) ->
 
 async def _parts(job: _Job, claim: Claim, ports: Ports, parser: Parser) -> AsyncIterator[list[Chunk]]:
     parsed = await _parse(job, claim, ports, parser)
+    if claim.title is None and parsed.title is not None:
+        job.claims[job.claims.index(claim)] = claim = replace(claim, title=parsed.title)
     tokenizer = ports.embedders[claim.space.id].tokenizer
     pieces = cut(claim, parsed, tokenizer=tokenizer)
     empty = True
@@ -161,7 +163,11 @@ async def _parse(job: _Job, claim: Claim, ports: Ports, parser: Parser) -> Parse
     if claim.sha256 is None:
         return ParsedText(text=claim.text or "", media_type="text/plain", format="plain", title=claim.title)
     with stage("ingest.parse", job.timings):
-        return await parser.parse(Path(await ports.blobs.path(claim.sha256)), claim.filename)
+        try:
+            path = await ports.blobs.path(claim.sha256)
+        except NotFoundError as error:
+            raise UnprocessableFileError(f"{claim.filename!r}: its bytes are gone. Upload it again.") from error
+        return await parser.parse(Path(path), claim.filename)
 
 
 async def _embed(job: _Job, batch: Sequence[Chunk], ports: Ports) -> Vectors:

@@ -64,6 +64,7 @@ _BINARY_SUFFIXES = frozenset({".pdf", ".docx", ".docm", ".pptx", ".pptm", ".xlsx
     *(".mp4", ".wav", ".ogg", ".flac", ".avi", ".mov", ".mkv", ".zip", ".gz", ".tar", ".7z", ".rar", ".exe", ".dll"),
 }
 _ARCHIVE = "is an archive. Unpack it first, then add the files inside"
+CUT_OFF_ZIP = "is a damaged or cut-off zip container. Save it again, then add it again"
 _SOUND = "is audio or video, which has no text to read. Add a transcript instead"
 _PROGRAM = "is a program, not a document. Add documents only"
 _REFUSED_MAGIC: tuple[tuple[int, bytes, str], ...] = (
@@ -194,9 +195,7 @@ def _inside_zip(file: BinaryIO, filename: str) -> str:
             _check_size(archive, filename)
             return media_type
     except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, ValueError, RuntimeError) as error:
-        raise refusal(
-            BrokenFileError, filename, "is a damaged or cut-off zip container. Save it again, then add it again"
-        ) from error
+        raise refusal(BrokenFileError, filename, CUT_OFF_ZIP) from error
 
 
 def _zip_type(archive: zipfile.ZipFile) -> str | None:

@@ -6,6 +6,8 @@ their furniture need more care than a general reader takes.
 
 import json
 import re
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +29,7 @@ from bookwheel.errors import (
 from bookwheel.extraction import INSTALL_OCR, Markers, extract, notes, pdf_pages, translated
 from bookwheel.html_text import SHIELD, content_of, decode_html
 from bookwheel.media_types import detect, quoted, refusal
-from bookwheel.office_text import narrowed, tidy
+from bookwheel.office_text import narrowed, tidy, with_signs, without_references
 from bookwheel.pdf_text import readable
 from bookwheel.types import Page, ParsedText
 
@@ -36,6 +38,7 @@ SMALL_BYTES = 1 << 20
 _MAX_LINE = 100_000  # JSON with longer lines is printed anew, one value on a line
 _TAIL_BYTES = 4096
 _MAX_WARNINGS = 20
+_BLANK = " \t\n\v\f\u00a0\u200b\u2060\u3000\ufeff"  # a text of nothing else is empty
 _PAGE_GAP = "\n\n"
 _EMBEDDED = re.compile(r"data:[\w/+.;=-]{1,100};base64,[A-Za-z0-9+/=\s]{64,}")
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ufffe\uffff]")
@@ -129,7 +132,7 @@ def _finished(
     shortened = _EMBEDDED.sub("", clean)
     if shortened != clean:
         warnings = (*warnings, "Pictures that were embedded as text (data: links) were left out.")
-    if not shortened.strip():
+    if not shortened.strip(_BLANK):
         raise refusal(NoTextError, source.filename, "has no text, so there is nothing to index")
     return ParsedText(
         text=shortened,
@@ -187,7 +190,7 @@ def _read_table(source: _Source) -> ParsedText:
 def _read_html(source: _Source) -> ParsedText:
     page = content_of(decode_html(source.path.read_bytes()))
     text = _markdown(page.html)
-    if page.title and not _TOP_HEADING.search(text):
+    if page.title and not _TOP_HEADING.search(text) and _title(None, text) != page.title:
         text = f"# {page.title}\n\n{text}"  # the title is often the only place that says what a page is about
     return _finished(text, source, markdown=True, title=page.title)
 
@@ -234,6 +237,17 @@ def _read_office(source: _Source) -> ParsedText:
         return _paged(slides, source, markdown=True, title=title, warnings=left_out)
     text = tidy(unescape(result.content) if source.media_type == media_types.MSG else result.content)
     return _finished(text, source, markdown=True, title=title, warnings=left_out)
+
+
+def _read_docx(source: _Source) -> ParsedText:
+    try:
+        data = without_references(source.path)
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, ValueError, RuntimeError) as error:
+        raise refusal(BrokenFileError, source.filename, media_types.CUT_OFF_ZIP) from error
+    result = extract(data, source.media_type, "markdown")
+    title = with_signs(result.metadata.get("title") or "")
+    text = with_signs(tidy(result.content))
+    return _finished(text, source, markdown=True, title=title, warnings=notes(result))
 
 
 def _read_pdf(source: _Source) -> ParsedText:
@@ -294,4 +308,5 @@ _READERS: dict[str, Callable[[_Source], ParsedText]] = {
     media_types.NOTEBOOK: _read_notebook,
     media_types.EMAIL: _read_mail,
     media_types.PDF: _read_pdf,
+    media_types.DOCX: _read_docx,
 }

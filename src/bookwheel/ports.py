@@ -79,7 +79,7 @@ class Documents(Protocol):
 
     async def put(self, drafts: Sequence[DocumentDraft], *, scope: Scope, store: Store) -> Sequence[Document]:
         """Upsert by external id or file, in order. Catalog rows and jobs commit together; unchanged content with
-        unchanged chunking makes no new version. Raises NotFoundError for an unknown file."""
+        unchanged chunking makes no new version. Raises NotFoundError for an unknown file or a store that is gone."""
 
     async def get(self, document_id: UUID, *, scope: Scope) -> Document:
         """Raises NotFoundError."""
@@ -115,9 +115,9 @@ class Ingestion(Protocol):
         """Store chunks of claimed versions; invisible until published. The same chunk twice is stored once."""
 
     async def publish(self, claims: Sequence[Claim]) -> Sequence[Claim]:
-        """In one transaction for each: flip the live version, remove older chunks and vectors, raise the store's
-        version, append to the outbox. Returns those published; a claim overtaken by a newer version or a delete is
-        left out and its chunks are removed."""
+        """In one transaction: flip the live versions, remove older chunks and vectors, raise the stores' versions,
+        append to the outbox. A claim's title is kept where the caller gave none. Returns those published; a claim
+        overtaken by a newer version or a delete is left out and its chunks are removed."""
 
     async def fail(self, claim: Claim, *, code: str, message: str) -> None:
         """Mark the version failed; an older live version stays visible."""
@@ -197,8 +197,8 @@ class VectorIndex(Protocol):
         limit: int,
         also: Sequence[int] = (),
     ) -> Sequence[Candidate]:
-        """The nearest live chunks inside the scope, best first, then exact cosines of the chunks in `also` that are
-        inside the scope and not among them."""
+        """The nearest live chunks inside scope and filter, and exact cosines of the chunks in `also` that are inside
+        both; each once, best first."""
 
     async def tend(self, space: Space, *, idle: bool) -> Sequence[str]:
         """Maintenance by one worker, now and then: build what searches have outgrown; returns what was done, in words.

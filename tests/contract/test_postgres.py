@@ -2,6 +2,8 @@
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from uuid import UUID, uuid4
 
 import pytest
@@ -24,12 +26,13 @@ from bookwheel.testing.vectors import VectorIndexContract
 
 
 @pytest.fixture(scope="session")
-def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """An embedded server for all tests of this file."""
-    server = EmbeddedPostgres(tmp_path_factory.mktemp("contract") / "postgres")
-    server.start()
-    yield server.url
-    server.stop()
+def database_url() -> Iterator[str]:
+    """An embedded server for all tests of this file, outside pytest's own folder, which only its user may enter."""
+    with TemporaryDirectory(prefix="bookwheel-test-") as directory:
+        server = EmbeddedPostgres(Path(directory) / "postgres")
+        server.start()
+        yield server.url
+        server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -58,10 +59,17 @@ def _url(data_dir: Path, process: subprocess.Popen[str]) -> str:
     raise AssertionError("bookwheel up did not start")
 
 
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """An empty data directory outside pytest's own folder, which only its user may enter."""
+    with TemporaryDirectory(prefix="bookwheel-test-", ignore_cleanup_errors=True) as directory:
+        yield Path(directory)
+
+
 @pytest.fixture(scope="session")
-def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+def live_server() -> Iterator[LiveServer]:
     """One server for all tests that do not stop or break it."""
-    with bookwheel_up(tmp_path_factory.mktemp("bookwheel")) as server:
+    with TemporaryDirectory(prefix="bookwheel-test-") as directory, bookwheel_up(Path(directory)) as server:
         yield server
 
 

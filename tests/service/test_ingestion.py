@@ -100,9 +100,9 @@ def _process(server: LiveServer, command: str) -> psutil.Process:
     return next(child for child in children if command in child.cmdline())
 
 
-def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
+def test_a_killed_worker_loses_nothing(data_dir: Path) -> None:
     """kill -9 in the middle of work: the supervisor starts another worker, which finishes every document once."""
-    with bookwheel_up(tmp_path) as server, Client(server.url) as client:
+    with bookwheel_up(data_dir) as server, Client(server.url) as client:
         store_id = new_store(client)
         text = "Sentence number {0:03} of a document that is long enough to keep the embedder busy. " * 60
         lines = [{"id": f"d{number}", "text": text.format(number)} for number in range(150)]
@@ -117,31 +117,31 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
         assert len({document["chunk_count"] for document in documents}) == 1
 
 
-def test_a_killed_up_comes_back_on_the_same_directory(tmp_path: Path) -> None:
+def test_a_killed_up_comes_back_on_the_same_directory(data_dir: Path) -> None:
     """kill -9 of `up` itself: the next `up` finds the orphans, and every document is there."""
-    with bookwheel_up(tmp_path) as server, Client(server.url) as client:
+    with bookwheel_up(data_dir) as server, Client(server.url) as client:
         store_id = new_store(client)
         put(client, store_id, kept="Lighthouses warn ships at night.")
         os.kill(server.process.pid, signal.SIGKILL)
         server.process.wait()
-    with bookwheel_up(tmp_path) as server, Client(server.url) as client:
+    with bookwheel_up(data_dir) as server, Client(server.url) as client:
         assert found(client, store_id, "lighthouse ships") == ["kept"]
 
 
-def test_a_stopped_up_leaves_no_process(tmp_path: Path) -> None:
+def test_a_stopped_up_leaves_no_process(data_dir: Path) -> None:
     """Ctrl-C stops database, API and worker."""
-    with bookwheel_up(tmp_path) as server:
+    with bookwheel_up(data_dir) as server:
         processes = psutil.Process(server.process.pid).children(recursive=True)
         assert server.stop() == 0
         assert [process for process in processes if process.is_running() and process.status() != "zombie"] == []
 
 
-def test_a_killed_database_comes_back(tmp_path: Path) -> None:
+def test_a_killed_database_comes_back(data_dir: Path) -> None:
     """The database dies: requests fail cleanly, it is started again, and nothing is lost."""
-    with bookwheel_up(tmp_path) as server, Client(server.url) as client:
+    with bookwheel_up(data_dir) as server, Client(server.url) as client:
         store_id = new_store(client)
         put(client, store_id, kept="Glaciers carve valleys.")
-        pid = int((tmp_path / "postgres" / "postmaster.pid").read_text().splitlines()[0])
+        pid = int((data_dir / "postgres" / "postmaster.pid").read_text().splitlines()[0])
         os.kill(pid, signal.SIGKILL)
 
         def answers() -> bool:

@@ -105,6 +105,7 @@ async def test_pages_are_kept(desk: Desk) -> None:
         (1, 0, "First page about whales."),
         (2, 26, "Second page about oaks."),
     ]
+    assert {chunk.title for chunk in chunks} == {"Two pages"}
 
 
 async def test_one_broken_file_does_not_stop_the_others(desk: Desk) -> None:

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from bookwheel.testing.contract import PortsContract
 from bookwheel.testing.desk import Desk, axis, rows
-from bookwheel.types import Attributes, Store
+from bookwheel.types import Attributes, Space, Store
 
 PRECISION = 2e-3  # an index may store half precision
 
@@ -15,6 +16,14 @@ async def add(desk: Desk, store: Store, *weights: float, attributes: Attributes 
     vectors = rows(axis(desk.ports.space, *weights))
     _, chunks = await desk.add(store, "text", attributes=attributes, vectors=vectors)
     return chunks[0].id
+
+
+def _close_together(space: Space, count: int) -> NDArray[np.float32]:
+    """Unit vectors that differ little, in a direction that no other test uses."""
+    random = np.random.default_rng(11)
+    vectors = random.standard_normal(space.dimensions) + 0.1 * random.standard_normal((count, space.dimensions))
+    unit: NDArray[np.float32] = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return unit
 
 
 class VectorIndexContract(PortsContract):
@@ -46,15 +55,14 @@ class VectorIndexContract(PortsContract):
     async def test_scope_is_inside_the_search(self, desk: Desk, stranger: Desk) -> None:
         """Nearer chunks of other tenants and other stores neither show up nor take places."""
         store, other, foreign = await desk.store(), await desk.store(), await stranger.store()
-        mine = await add(desk, store, 1, 2)
-        for _ in range(20):
-            await add(desk, other, 1)
-            await add(stranger, foreign, 1)
-        question = axis(desk.ports.space, 1)
-        assert [one.chunk_id for one in await desk.search(question, store, limit=5)] == [mine]
+        question, *near = _close_together(desk.ports.space, 41)
+        _, (mine, *_) = await desk.add(store, "far", vectors=rows(-question))
+        await desk.add(other, "\n".join(["near"] * 20), vectors=rows(*near[:20]))
+        await stranger.add(foreign, "\n".join(["near"] * 20), vectors=rows(*near[20:]))
+        assert [one.chunk_id for one in await desk.search(question, store, limit=5)] == [mine.id]
         assert len(await desk.search(question, store, other, limit=50)) == 21
         assert await stranger.search(question, store, other, limit=5) == []
-        assert [one.chunk_id for one in await desk.search(question, store, foreign, limit=5)] == [mine]
+        assert [one.chunk_id for one in await desk.search(question, store, foreign, limit=5)] == [mine.id]
         assert await desk.search(question, limit=5) == []
 
     async def test_selective_filter_finds_its_share(self, desk: Desk) -> None:

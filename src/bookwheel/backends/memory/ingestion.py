@@ -56,6 +56,7 @@ class MemoryIngestion:
                 self._discard(claim)
             else:
                 self._flip(row)
+                row.document = replace(row.document, title=row.document.title or claim.title)
                 published.append(claim)
             self.database.leases.pop(claim.document_id, None)
         for store_id in {claim.store_id for claim in published}:

@@ -88,7 +88,8 @@ class PostgresDocuments:
         """See ports.Documents."""
         column, value = ("external_id", external_id) if file_id is None else ("file_id", file_id)
         found = await self.database.fetch(
-            f"{SELECT} WHERE d.tenant_id = %s AND d.store_id = %s AND d.{column} = %s",
+            f"{SELECT} WHERE d.tenant_id = %s AND d.store_id = %s AND d.{column} = %s"
+            " ORDER BY d.external_id NULLS FIRST LIMIT 1",  # a file may also stand under ids of the caller's
             (scope.tenant_id, scope.store_ids[0], value),
         )
         if not found:

@@ -38,9 +38,10 @@ WHERE d.status = 'in_progress' ORDER BY d.id FOR UPDATE OF d
 
 FLIP = """
 UPDATE documents d SET live_version = d.version, status = 'completed', updated_at = now(),
-    error_code = NULL, error_message = NULL,
+    error_code = NULL, error_message = NULL, title = coalesce(d.title, u.title),
     chunk_count = (SELECT count(*) FROM chunks c WHERE c.document_id = d.id AND c.version = d.version)
-WHERE d.id = ANY(%s)
+FROM unnest(%s::uuid[], %s::text[]) AS u (id, title)
+WHERE d.id = u.id
 """
 
 UNFINISHED = """
@@ -100,7 +101,8 @@ class PostgresIngestion:
             overtaken = [claim for claim in claims if claim.document_id not in wanted]
             await _remove_versions(connection, overtaken, older=False)
             if published:
-                await connection.execute(FLIP.encode(), ([claim.document_id for claim in published],))
+                titles = [claim.title for claim in published]
+                await connection.execute(FLIP.encode(), ([claim.document_id for claim in published], titles))
                 replaced = [claim for claim in published if wanted[claim.document_id] is not None]
                 await _remove_versions(connection, replaced, older=True)
                 await connection.execute(

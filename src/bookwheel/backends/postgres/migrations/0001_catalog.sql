@@ -69,9 +69,9 @@ CREATE TABLE documents (
     error_message text,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     updated_at timestamptz NOT NULL DEFAULT now(),
-    UNIQUE (store_id, external_id),
-    UNIQUE (store_id, file_id)
+    UNIQUE (store_id, external_id)
 ) WITH (fillfactor = 70);
+CREATE UNIQUE INDEX documents_of_files ON documents (store_id, file_id) WHERE external_id IS NULL;
 CREATE INDEX documents_by_store ON documents (store_id, created_at, id);
 CREATE INDEX documents_by_file ON documents (file_id) WHERE file_id IS NOT NULL;
 CREATE INDEX documents_unfinished ON documents (updated_at) WHERE status = 'in_progress';
