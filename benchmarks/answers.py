@@ -12,9 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from bookwheel.parse import parse
-
 from bookwheel.client import Client
+from bookwheel.parse import parse
 from harness import DATA, Figure, ingest, load, read_lines, report, running
 
 QUESTIONS = 500

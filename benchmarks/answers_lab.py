@@ -15,12 +15,12 @@ from uuid import UUID
 
 import numpy as np
 import tantivy
+
 from bookwheel.backends.extractive import ExtractiveGenerator, Scored, choose
-from bookwheel.backends.openvino import OpenVinoEmbedder, open_embedder
+from bookwheel.backends.openvino.embedder import OpenVinoEmbedder, open_embedder
 from bookwheel.citations import cite, verify
 from bookwheel.fuse import Fused, fuse
 from bookwheel.types import Candidate, Hit
-
 from harness import DATA, read_lines
 
 HITS = 8

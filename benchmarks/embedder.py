@@ -87,7 +87,7 @@ def batches(workload: str, texts: list[str]) -> list[list[str]]:
 
 def our_side(texts: Texts, threads: int) -> Measure:
     """Measures the OpenVINO embedder in this process."""
-    from bookwheel.backends.openvino import open_embedder  # here, because the peer has no bookwheel
+    from bookwheel.backends.openvino.embedder import open_embedder  # here, because the peer has no bookwheel
 
     embedder = open_embedder(None, threads=threads)
 

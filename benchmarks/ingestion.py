@@ -10,8 +10,7 @@ The two are measured in turns; the figure is the median of the ratios.
 import asyncio
 import time
 
-from bookwheel.backends.openvino import open_embedder
-
+from bookwheel.backends.openvino.embedder import open_embedder
 from bookwheel.client import Client
 from harness import Figure, ingest, load, median, report, running
 

@@ -12,8 +12,10 @@ from bookwheel.settings import Settings
 if TYPE_CHECKING:
     from procrastinate import App
 
+    from bookwheel.backends.openvino.embedder import OpenVinoEmbedder
     from bookwheel.backends.postgres.embedded import EmbeddedPostgres
-    from bookwheel.ports import Blobs, Embedder, Generator, KeywordIndex, Ports
+    from bookwheel.backends.tantivy import TantivyIndex
+    from bookwheel.ports import Blobs, Embedder, Generator, Ports
 
 
 def embedded_database(settings: Settings) -> "EmbeddedPostgres":
@@ -47,15 +49,20 @@ async def open_ports(settings: Settings, *, writes_keywords: bool) -> "AsyncIter
     url = database_url(settings)
     embedder = _embedder(settings)
     space = await ensure_space(url, model=embedder.model, revision=embedder.revision, dimensions=embedder.dimensions)
+    keywords = _keywords(settings, writable=writes_keywords)
     async with open_database(url) as database:
-        yield Ports(
-            **postgres_ports(database),
-            keywords=_keywords(settings, writable=writes_keywords),
-            blobs=_blobs(settings),
-            embedders={space.id: embedder},
-            space=space,
-            generator=_generator(settings, embedder),
-        )
+        try:
+            yield Ports(
+                **postgres_ports(database),
+                keywords=keywords,
+                blobs=_blobs(settings),
+                embedders={space.id: embedder},
+                space=space,
+                generator=_generator(settings, embedder),
+            )
+        finally:
+            keywords.close()
+            embedder.close()
 
 
 def database_url(settings: Settings) -> str:
@@ -74,16 +81,16 @@ def _scheme(url: str) -> str:
     return url.partition(":")[0]
 
 
-def _embedder(settings: Settings) -> "Embedder":
+def _embedder(settings: Settings) -> "OpenVinoEmbedder":
     if _scheme(settings.embedder_url) != "openvino":
         raise SettingsError(f"BOOKWHEEL_EMBEDDER_URL has value {settings.embedder_url!r}: use openvino:[DIRECTORY].")
-    from bookwheel.backends.openvino import open_embedder
+    from bookwheel.backends.openvino.embedder import open_embedder
 
     directory = settings.embedder_url.removeprefix("openvino:")
     return open_embedder(Path(directory) if directory else None, threads=settings.embed_threads)
 
 
-def _keywords(settings: Settings, *, writable: bool) -> "KeywordIndex":
+def _keywords(settings: Settings, *, writable: bool) -> "TantivyIndex":
     if settings.keywords_url != "tantivy:":
         raise SettingsError(f"BOOKWHEEL_KEYWORDS_URL has value {settings.keywords_url!r}: use tantivy:.")
     from bookwheel.backends.tantivy import TantivyIndex

@@ -16,7 +16,7 @@ import numpy as np
 import structlog
 
 from bookwheel.chunk import chunks as cut
-from bookwheel.errors import BookwheelError, NotFoundError, NoTextError, UnprocessableFileError
+from bookwheel.errors import BookwheelError, NoTextError, NotFoundError, UnprocessableFileError
 from bookwheel.ports import Ports, Vectors
 from bookwheel.telemetry import INGEST_DOCUMENTS, stage
 from bookwheel.types import Chunk, Claim, ParsedText

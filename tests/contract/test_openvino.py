@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bookwheel.backends.openvino import OpenVinoEmbedder, open_embedder
+from bookwheel.backends.openvino.embedder import OpenVinoEmbedder, open_embedder
 from bookwheel.testing.embedder import EmbedderContract
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bookwheel.backends.extractive import EMBEDDED, ExtractiveGenerator
-from bookwheel.backends.openvino import OpenVinoEmbedder, open_embedder
+from bookwheel.backends.openvino.embedder import OpenVinoEmbedder, open_embedder
 from bookwheel.citations import cite, verify
 from bookwheel.errors import EmbedderUnavailableError
 from bookwheel.ports import Vectors

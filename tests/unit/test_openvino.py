@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bookwheel.backends.openvino import OpenVinoEmbedder, _join_windows, _Window, open_embedder, token_batches
+from bookwheel.backends.openvino.embedder import OpenVinoEmbedder, _join_windows, _Window, open_embedder, token_batches
 from bookwheel.errors import EmbedderUnavailableError
 from bookwheel.ports import Embedder, Vectors
 

@@ -12,9 +12,9 @@ import pytest
 from openvino import opset15 as op
 from safetensors.numpy import save_file
 
-from bookwheel.backends.openvino import open_embedder
-from bookwheel.backends.openvino_directory import read_directory
-from bookwheel.backends.openvino_graph import _Bert, read_weights
+from bookwheel.backends.openvino.directory import read_directory
+from bookwheel.backends.openvino.embedder import open_embedder
+from bookwheel.backends.openvino.graph import _Bert, read_weights
 from bookwheel.errors import SettingsError
 
 SMALL = {"num_hidden_layers": 1, "hidden_size": 24, "intermediate_size": 32, "num_attention_heads": 2}

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from bookwheel.backends.openvino_directory import ModelDirectory, read_directory
-from bookwheel.backends.openvino_graph import build_graph, compile_model
+from bookwheel.backends.openvino.directory import ModelDirectory, read_directory
+from bookwheel.backends.openvino.graph import build_graph, compile_model
 from bookwheel.batch import Batcher
 from bookwheel.errors import EmbedderUnavailableError, SettingsError
 from bookwheel.ports import Vectors

@@ -21,7 +21,7 @@ import openvino as ov
 from numpy.typing import NDArray
 from openvino import opset15 as op
 
-from bookwheel.backends.openvino_directory import ModelDirectory, Pooling
+from bookwheel.backends.openvino.directory import ModelDirectory, Pooling
 from bookwheel.errors import SettingsError
 
 Weights = Mapping[str, NDArray[Any]]

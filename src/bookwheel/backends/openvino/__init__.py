@@ -1,0 +1,1 @@
+"""OpenVINO: embeddings on this machine's CPU."""
