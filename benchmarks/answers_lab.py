@@ -133,11 +133,11 @@ async def main() -> None:
     open_questions = [query for query in queries["squad2_dev"] if query["metadata"]["unanswerable"]]
     squad = await Corpus(read_lines(DATA / "squad_dev" / "corpus.jsonl"), embedder).open()
     await judge("first 500", squad, queries["squad_dev"][:500])
-    await judge("spread over the rest", squad, queries["squad_dev"][700::16])
+    await judge("spread over the rest", squad, queries["squad_dev"][700::32])
     squad2 = await Corpus(read_lines(DATA / "squad2_dev" / "corpus.jsonl"), embedder).open()
-    await judge("unanswerable", squad2, open_questions[::15])
+    await judge("unanswerable", squad2, open_questions[::30])
     cranfield = await Corpus(read_lines(DATA / "cranfield" / "corpus.jsonl"), embedder).open()
-    await judge("strangers", cranfield, queries["squad_dev"][::35])
+    await judge("strangers", cranfield, queries["squad_dev"][::70])
     embedder.close()
 
 

@@ -53,9 +53,9 @@ class CitationStream:
         """Take a piece of the draft; returns final text and citations that are certain now."""
         draft, out, position = self._held + piece, list[str | Citation](), 0
         for marker in _MARKER.finditer(draft):
-            out += self._text(draft[position : marker.start()].rstrip())
-            position = len(draft[: marker.start()].rstrip()) if marker.start() > position else position
-            out += self._mark(draft[position : marker.start()], marker[0])
+            space = position + len(draft[position : marker.start()].rstrip())
+            out += self._text(draft[position:space])
+            out += self._mark(draft[space : marker.start()], marker[0])
             position = marker.end()
         hold = _hold_from(draft, position)
         self._held = draft[hold:]
@@ -80,7 +80,7 @@ class CitationStream:
             return []
         self._close_claim()
         shown = [self._numbers.setdefault(number, len(self._numbers) + 1) for number in known]
-        label = space + "".join(f"[{index}]" for index in dict.fromkeys(shown))
+        label = (space if self._shown else "") + "".join(f"[{index}]" for index in dict.fromkeys(shown))
         self._shown += len(label)
         return [label, *self._citations(dict(zip(shown, known, strict=True)))]
 
@@ -91,7 +91,7 @@ class CitationStream:
         """Text with words since the last marker is a new claim; without, this marker joins the last one."""
         if words(self._since):
             self._claim = self._since.strip()
-            self._claim_end = self._shown - len(self._since) + len(self._since.rstrip())
+            self._claim_end = self._shown
             self._cited = set()
         self._since = ""
 

@@ -1,83 +1,134 @@
-"""Which language a text is in, as far as searching it by words needs to know: the script first, then function words.
+"""Which language a text is in: its script first, English by its function words, the rest by a model loaded when needed.
 
-A statistical detector (py3langid) was measured: 95 MB and 0.3 ms a passage, and short texts came out as Aragonese. What
-matters here is which stemmer to use, so each stemmed language votes with its commonest function words.
+The model (py3langid) costs 70 MB and half a second once, then 0.1 ms a text. So it is asked about documents, not about
+chunks, and a library in English, Japanese or Chinese never loads it.
 """
 
 import re
-from collections.abc import Mapping
+from functools import cache
+from typing import Protocol
 
 UNKNOWN = "und"
-SAMPLE = 4_000  # characters that are looked at
-SURE = 0.08  # share of function words from which a language is believed; running text has 0.3 to 0.5
 
-KANA = re.compile(r"[\u3041-\u30ff\uff66-\uff9f]")
-HANGUL = re.compile(r"[\u1100-\u11ff\uac00-\ud7a3]")
-HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
-LETTER = re.compile(r"[^\W\d_]")
-WORD = re.compile(r"[^\W\d_]+")
-SCRIPTS: Mapping[str, re.Pattern[str]] = {
-    "ja": KANA,
-    "ko": HANGUL,
-    "zh": HAN,
-    "ru": re.compile(r"[\u0400-\u04ff]"),
-    "ar": re.compile(r"[\u0600-\u06ff]"),
-    "el": re.compile(r"[\u0370-\u03ff]"),
-    "ta": re.compile(r"[\u0b80-\u0bff]"),
+_PLACE = 300  # characters looked at in each of three places of a long text
+_COUNTED = 256  # characters, evenly spread, whose scripts are counted
+_MODEL_SAMPLE = 160  # characters the model reads: more costs in proportion and is hardly better
+_MIN_CONFIDENCE = 0.5  # below, short texts come out as Aragonese
+_SHARED = {"in", "is", "was", "for", "as", "by", "are", "to", "of", "it", "be", "had"}  # other languages have them too
+_OWN = {
+    "the",
+    "and",
+    "that",
+    "with",
+    "from",
+    "this",
+    "which",
+    "were",
+    "have",
+    "has",
+    "not",
+    "what",
+    "who",
+    "when",
+    "how",
 }
-SPACELESS = frozenset({"ja", "ko", "zh"})  # searched by n-grams; Korean has spaces, but glues its particles on
+_ENGLISH = frozenset(_SHARED | _OWN | {"their", "its", "been", "his", "her", "they"})
+_ENGLISH_SHARE = 0.18
+_LETTERS = re.compile(r"[^\W\d_]+")
+_SCRIPTS = {  # a script with one language of note has that language's code
+    "ja": "\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f",
+    "zh": "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff",
+    "ko": "\uac00-\ud7af\u1100-\u11ff\u3130-\u318f",
+    "th": "\u0e00-\u0e7f",
+    "lo": "\u0e80-\u0eff",
+    "km": "\u1780-\u17ff",
+    "my": "\u1000-\u109f",
+    "el": "\u0370-\u03ff\u1f00-\u1fff",
+    "he": "\u0590-\u05ff",
+    "hy": "\u0530-\u058f",
+    "ka": "\u10a0-\u10ff",
+    "ta": "\u0b80-\u0bff",
+    "Cyrillic": "\u0400-\u052f",
+    "Arabic": "\u0600-\u06ff\u0750-\u077f\ufb50-\ufdff\ufe70-\ufeff",
+    "Devanagari": "\u0900-\u097f",
+    "Latin": "A-Za-z\u00c0-\u024f\u1e00-\u1eff",
+}
+_COUNTERS = {name: re.compile(f"[{characters}]+") for name, characters in _SCRIPTS.items()}
+_MIN_KANA = 0.05  # of kana and Han together: Japanese has far more, Chinese none
+_SCRIPT_OF = {
+    **dict.fromkeys(("ru", "uk", "bg", "be", "mk", "sr", "kk", "ky", "mn", "tg", "tt", "ba"), "Cyrillic"),
+    **dict.fromkeys(("ar", "fa", "ur", "ps", "ug"), "Arabic"),
+    **dict.fromkeys(("hi", "mr", "ne", "sa"), "Devanagari"),
+    **{name: name for name in _SCRIPTS if name.islower()},
+}
+_FAMILIES = {"nn": "no", "nb": "no", "wuu": "zh", "yue": "zh", "arz": "ar", "ary": "ar"}
 
-WORDS: Mapping[str, frozenset[str]] = {
-    language: frozenset(words.split())
-    for language, words in {
-        "en": "the of and to in is that for was on are with as by at from this it be or an which not have were",
-        "de": "der die und in den von zu das mit sich des auf für ist im dem nicht ein eine als auch wurde werden",
-        "fr": "de la le et les des en un du une que est pour qui dans par sur au avec ce il sont pas plus aux",
-        "es": "de la que el en y los del se las por un para con una su al es como más fue o sus entre lo",
-        "pt": "de a o que e do da em um para com não uma os no se na por mais as dos como foi ao das",
-        "it": "di e il la che in un per del è della una con da non sono le si dei nel alla come al più gli",
-        "nl": "de van het een en in is dat op te zijn met voor die niet aan er om door ook was wordt bij naar",
-        "sv": "och i att det som en på är av för med till den har de inte om ett var från eller vid",
-        "da": "og i at det er en til af på for med den der som de ikke et har fra var om blev ved",
-        "no": "og i det er en til av på for med den som de ikke et har fra var om ble ved etter",
-        "fi": "ja on ei se että oli hän mutta joka ovat myös sen kun kuin mukaan sekä tai ole olivat jotka",
-        "hu": "a az és hogy nem is egy van volt meg csak de már ez mint vagy ki ha el még azt",
-        "ro": "și de în la a cu pe din care un este o pentru nu mai au fost prin ca al ale sau",
-        "tr": "ve bir bu da de için ile olarak olan çok daha gibi sonra kadar en ne ya değil olduğu tarafından",
-    }.items()
-}
+
+class _Model(Protocol):
+    def classify(self, text: str) -> tuple[str, float]:
+        """The likeliest language and how likely it is, 0 to 1."""
+        ...
 
 
 def detect(text: str) -> str:
-    """The ISO 639-1 code of a language that the keyword index knows, or "und". Looks at the first 4,000 characters."""
-    sample = text[:SAMPLE]
-    return _by_script(sample) or _by_words(sample)
+    """The ISO 639-1 code of the text's main language, or "und"."""
+    sample = _sample(text)
+    main = script(sample)
+    if main.islower():
+        return main
+    if main == "Latin" and _is_english(sample):
+        return "en"
+    return _ask_model(sample) if _LETTERS.search(sample) else UNKNOWN
 
 
-def within(text: str, document: str) -> str:
-    """The language of one passage: its document's, unless its script says otherwise."""
-    own = _by_script(text)
-    if own is None:
-        return UNKNOWN if document in SCRIPTS else document
-    return document if (own, document) == ("zh", "ja") else own  # a Japanese list of names has no kana
+def of_part(text: str, whole: str) -> str:
+    """The language of a part of a document in the language `whole`: that, unless the part is in another script."""
+    main = script(text)
+    if not main or main == _SCRIPT_OF.get(whole, "Latin") or (main == "zh" and whole == "ja"):
+        return whole
+    return detect(text)
 
 
-def _by_script(sample: str) -> str | None:
-    """The language of a script of its own, when it makes up a good part of the letters."""
-    if sample.isascii():
-        return None
-    letters = len(LETTER.findall(sample))
-    for language, pattern in SCRIPTS.items():
-        count = len(pattern.findall(sample))
-        if count and count >= letters * (0.05 if language == "ja" else 0.3):
+def script(text: str) -> str:
+    """The main script: a language's code where it has one language, else its name; "" without letters we know."""
+    text = text[:: 1 + len(text) // _COUNTED]
+    if text.isascii():
+        return "Latin" if _COUNTERS["Latin"].search(text) else ""
+    counts = {name: sum(map(len, counter.findall(text))) for name, counter in _COUNTERS.items()}
+    kana, han = counts["ja"], counts["zh"]
+    if kana and kana >= _MIN_KANA * (kana + han):
+        counts["ja"] += han
+    best = max(counts, key=lambda name: counts[name])
+    return best if counts[best] else ""
+
+
+def _sample(text: str) -> str:
+    """A short text itself; of a long one its beginning, middle and end, for title pages mislead."""
+    if len(text) <= 3 * _PLACE:
+        return text
+    middle = len(text) // 2
+    return f"{text[:_PLACE]} {text[middle : middle + _PLACE]} {text[-_PLACE:]}"
+
+
+def _is_english(sample: str) -> bool:
+    words = _LETTERS.findall(sample.lower())
+    known = [word for word in words if word in _ENGLISH]
+    return len(set(known) - _SHARED) >= 2 and len(known) >= _ENGLISH_SHARE * len(words)
+
+
+def _ask_model(sample: str) -> str:
+    start = max(0, (len(sample) - _MODEL_SAMPLE) // 2)
+    for part in (sample[start : start + _MODEL_SAMPLE], sample):  # all of it only when a part, full of names, misleads
+        found, confidence = _model().classify(part)
+        language = _FAMILIES.get(found, found)
+        if confidence >= _MIN_CONFIDENCE and len(language) == 2:
             return language
-    return None
+    return UNKNOWN
 
 
-def _by_words(sample: str) -> str:
-    words = WORD.findall(sample.lower())
-    if not words:
-        return UNKNOWN
-    votes = {language: sum(word in known for word in words) for language, known in WORDS.items()}
-    best = max(votes, key=lambda language: votes[language])
-    return best if votes[best] >= max(1.0, SURE * len(words)) else UNKNOWN
+@cache
+def _model() -> _Model:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    model: _Model = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)  # type: ignore[no-untyped-call]
+    return model

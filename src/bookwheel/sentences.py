@@ -9,11 +9,12 @@ from collections.abc import Iterator
 
 Span = tuple[int, int]  # start, end: characters of the text
 
-_CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uff9f"
+# Characters that are words of their own when texts are compared: Chinese, Japanese, Korean.
+SPACELESS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uff9f"
 # [1], [2, 3]: footnote numbers of a source, and the markers that a generator writes.
 NOTE = r"[\[【［]\d{1,3}(?:[,、;，] ?\d{1,3}){0,15}[\]】］]"
 # Words of scripts with spaces; single characters of those without. Footnote numbers count as nothing.
-_WORDS = re.compile(rf"{NOTE}|([{_CJK}]|[^\W_{_CJK}]+)")
+_WORDS = re.compile(rf"{NOTE}|([{SPACELESS}]|[^\W_{SPACELESS}]+)")
 _LINE_MARK = re.compile(r"[ \t>]*(?:(?P<alone>#{1,6}[ \t]|\|)|[-*+•][ \t]|\(?\d{1,3}[.)][ \t])?[ \t]*")
 # A terminator with what may close it: quotes, brackets, emphasis and footnote numbers.
 _STOP = re.compile(

@@ -13,6 +13,7 @@ from bookwheel.backends.openvino.embedder import OpenVinoEmbedder, open_embedder
 from bookwheel.citations import cite, verify
 from bookwheel.errors import EmbedderUnavailableError
 from bookwheel.ports import Vectors
+from bookwheel.sentences import words
 from bookwheel.types import Hit
 
 DAM = (
@@ -190,3 +191,5 @@ async def test_every_written_sentence_is_cited_truly(texts: list[str]) -> None:
     for piece, citation in zip(pieces, citations, strict=True):
         assert citation.hit is hits[int(piece.rpartition("[")[2].rstrip("]")) - 1]
         assert len(citation.quote) <= 400
+        written = [word for word, _, _ in words(piece)]
+        assert [word for word, _, _ in words(citation.quote)] == written

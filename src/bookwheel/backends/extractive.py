@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from bookwheel.errors import EmbedderUnavailableError
 from bookwheel.ports import Embedder
-from bookwheel.sentences import NOTE, split_quotes, words
+from bookwheel.sentences import NOTE, SPACELESS, split_quotes, words
 from bookwheel.types import Hit
 
 HITS = 8  # passages that are read
@@ -40,9 +40,9 @@ _STOP_WORDS = _set(
     " there can could would should will may might about into than then also not no s t i you we me my your our name"
     " named called kind type"
 )
-_SPACELESS = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uff66-\uff9f]")
+_SPACELESS = re.compile(rf"[{SPACELESS}]")
 _HIRAGANA = re.compile(r"[\u3041-\u309f]")
-_NOTE = re.compile(rf"\s?{NOTE}")
+_NOTE = re.compile(rf"\s?{NOTE}(?P<glued>(?=[^\W{SPACELESS}]))?")
 _MARKUP = re.compile(r"^(?:[#>]+\s+|[-*+•]\s+)+")
 
 _NUMBER = re.compile(
@@ -161,7 +161,7 @@ def _repeats(one: Sentence, other: Sentence) -> bool:
 
 
 def terms(text: str) -> frozenset[str]:
-    """What texts are compared by: word stems without function words; pairs of characters in Chinese and Japanese."""
+    """What texts are compared by: word stems without function words; pairs of characters where no spaces are."""
     found, before = set[str](), ("", -1)
     for word, start, end in words(text):
         if _SPACELESS.match(word):
@@ -192,8 +192,8 @@ def _readable(sentence: str) -> str:
     """One line without list marks, heading marks and footnote numbers, which would read as citations."""
     line, notes = " ".join(sentence.split()), 1
     while notes:  # again, because [[1]2] leaves [2]
-        line, notes = _NOTE.subn("", line)
-    return _MARKUP.sub("", line)
+        line, notes = _NOTE.subn(lambda note: "" if note["glued"] is None else " ", line)
+    return _MARKUP.sub("", line.strip())
 
 
 def _likeliest(sentences: Iterable[Sentence], wanted: frozenset[str], hits: Sequence[Hit]) -> list[Sentence]:

@@ -1,21 +1,28 @@
 """BM25 with tantivy: an index in a directory, one writing process, any number of reading ones.
 
-The index holds ids and terms, no text. Each language has a field with its own stemmer; Chinese, Japanese and Korean are
-indexed by pairs of characters. A chunk fills exactly one field, so the sum over the fields is its score.
+The index holds ids and terms, no text. All languages share one field, for tantivy averages a field's length over all
+chunks, which would spoil the scores of a language with a field of its own and few chunks. A chunk's terms are made
+here, by the rules of its language, and carry its name ("de:haus"), so that a word is as rare as it is in its own
+language. A question's words are looked for in the form that each language in the index gives them.
 """
 
 import asyncio
+import math
+import re
 import shutil
+import threading
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TypeVar
 from uuid import UUID
 
 import structlog
 from tantivy import (
     Document,
+    FieldType,
     Filter,
     Index,
     IndexWriter,
@@ -29,25 +36,48 @@ from tantivy import (
     Tokenizer,
 )
 
-from bookwheel.errors import IndexUnavailableError, StorageFullError
-from bookwheel.language import SPACELESS, detect, within
+from bookwheel.errors import IndexUnavailableError
 from bookwheel.types import Candidate, Change, KeywordEntry, Scope
 
 WRITER_BYTES = 64 << 20
-LONGEST_TERM = 100  # bytes
-QUERY_TERMS = 96
-POSITION = "position"  # the term of the one document that remembers how far the index has come
-PAIRS, PLAIN = "pairs", "plain"
+LONGEST_TERM = 128  # bytes
+QUESTION_CHARACTERS = 4_000  # read of a question
+QUESTION_WORDS = 96  # searched for: the rarest
+LARGE = 10_000  # chunks from which on common words are spared
+COMMON, EVERYWHERE = 0.2, 0.5  # share of all chunks: above, a word only adds to scores; above, it is left out
+FEW = 100  # chunks of a language below which a word is about as rare as in all others
+INLINE = 20_000  # chunks up to which a search is over sooner than a thread would start it
 STEMMERS: Mapping[str, str] = {
-    "ar": "arabic", "da": "danish", "de": "german", "el": "greek", "en": "english", "es": "spanish", "fi": "finnish",
-    "fr": "french", "hu": "hungarian", "it": "italian", "nl": "dutch", "no": "norwegian", "pt": "portuguese",
-    "ro": "romanian", "ru": "russian", "sv": "swedish", "ta": "tamil", "tr": "turkish",
+    "ar": "arabic", "ca": "catalan", "da": "danish", "de": "german", "el": "greek", "en": "english", "es": "spanish",
+    "eu": "basque", "fi": "finnish", "fr": "french", "hu": "hungarian", "hy": "armenian", "it": "italian",
+    "nl": "dutch", "no": "norwegian", "pt": "portuguese", "ro": "romanian", "ru": "russian", "sv": "swedish",
+    "ta": "tamil", "tr": "turkish",
 }  # fmt: skip
-OWN_SCRIPT = frozenset({"ar", "el", "ru", "ta"})
-FIELDS = (*STEMMERS, PLAIN, PAIRS)
+PLAIN = "plain"  # every other language: no stemmer
+SPACELESS = frozenset({"ja", "zh", "ko", "th", "lo", "km", "my"})
+CHARACTERS = "characters"  # the languages in SPACELESS, which share their characters: no stemmer
+POSITION = "position"  # the term of the one document that remembers how far the index has come
 
-T = TypeVar("T")
+# Scripts that are written without spaces, or glue particles on (Korean): searched by characters and pairs of them.
+_SPACELESS = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
+    "\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]+"
+)
+
+# How tantivy says that an index cannot be read, now or later, or was made by another version of us.
+_BROKEN = re.compile(r"corrupt|InvalidData|UnexpectedEof|DoesNotExist|Schema error|ncompatible")
+
 log = structlog.get_logger()
+
+Word = tuple[str, ...]  # the forms of one word of a question, one for each language asked for
+
+
+class _MissingIndexError(IndexUnavailableError):
+    """There is no keyword index yet. A worker builds it."""
+
+
+class _BrokenIndexError(IndexUnavailableError):
+    """The keyword index cannot be read. A worker builds it anew."""
 
 
 class TantivyIndex:
@@ -56,90 +86,128 @@ class TantivyIndex:
     def __init__(self, directory: Path, *, writable: bool) -> None:
         self.directory = directory
         self.writable = writable
-        self._analyzers = {field: _analyzer(field) for field in FIELDS}
         self._schema = _schema()
-        self._index: Index | None = None
         self._writer: IndexWriter | None = None
-        self._stamp: tuple[int, int] | None = None  # of meta.json when the reader was last loaded
-        self._present: tuple[str, ...] = ()  # fields that hold anything
-        self._lock = asyncio.Lock()
+        self._writing = threading.Lock()
+        self._view: _View | None = None
 
     async def apply(self, changes: Sequence[Change], entries: Sequence[KeywordEntry]) -> None:
-        """See ports.KeywordIndex: removals first, then the live chunks, then the position, in one commit."""
+        """See ports.KeywordIndex: one commit holds the removals, the live chunks and the position."""
         if changes:
-            await self._write(lambda writer: self._apply(writer, changes, entries))
+            await asyncio.to_thread(self._commit, lambda writer: self._apply(writer, changes, entries))
 
     async def position(self) -> int:
-        """See ports.KeywordIndex."""
+        """See ports.KeywordIndex. A writer makes an index where there is none, and throws away one it cannot read."""
         try:
-            searcher = self._searcher()
-        except IndexUnavailableError:
-            if not self.writable:
-                raise
-            self._discard()
-            return 0
-        hits = searcher.search(Query.term_query(self._schema, "kind", POSITION), 1).hits if searcher else []
-        return int(searcher.fast_field_values("number", [hits[0][1]])[0] or 0) if searcher and hits else 0
+            return self._current().position()
+        except _MissingIndexError:
+            if self.writable:  # so that readers find an empty index instead of none
+                await self.reset(0)
+        except _BrokenIndexError:
+            if self.writable:
+                await asyncio.to_thread(self._discard)
+        return 0
 
     async def reset(self, position: int) -> None:
         """See ports.KeywordIndex."""
-        await self._write(lambda writer: self._reset(writer, position))
+        await asyncio.to_thread(self._commit, lambda writer: self._reset(writer, position))
 
     async def search(
         self, text: str, *, scope: Scope, limit: int, documents: Sequence[UUID] | None = None
-    ) -> list[Candidate]:
+    ) -> Sequence[Candidate]:
         """See ports.KeywordIndex."""
-        searcher = self._searcher()
-        wanted = self._text_query(text) if searcher and scope.store_ids and limit > 0 else None
-        if searcher is None or wanted is None or documents == []:
+        view = self._current()
+        if not scope.store_ids or limit < 1 or (documents is not None and not documents):
             return []
-        must = [wanted, self._one_of("store", scope.store_ids), self._one_of("tenant", [scope.tenant_id])]
-        if documents is not None:
-            must.append(self._one_of("document", documents))
-        with _translated():
-            hits = searcher.search(Query.boolean_query([(Occur.Must, query) for query in must]), limit, False).hits
-            ids = searcher.fast_field_values("number", [address for _, address in hits])
-        return [
-            Candidate(chunk_id=int(chunk_id), score=float(score))
-            for (score, _), chunk_id in zip(hits, ids, strict=True)
-            if chunk_id is not None
-        ]
+        inside = self._inside(scope, documents)
+        if view.size <= INLINE:
+            return view.search(text, inside, limit)
+        return await asyncio.to_thread(view.search, text, inside, limit)
 
     async def ping(self) -> None:
         """See ports.KeywordIndex."""
-        self._searcher()
+        if self.writable:
+            await self.position()
+        self._current()
 
     def close(self) -> None:
-        """Let the writer go, after its merges. Idempotent."""
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            writer.wait_merging_threads()
+        """Let the writer go after its merges. Idempotent."""
+        with self._writing, _translated():
+            writer, self._writer = self._writer, None
+            if writer is not None:
+                writer.wait_merging_threads()
 
-    async def _write(self, work: Callable[[IndexWriter], None]) -> None:
-        if not self.writable:
-            raise IndexUnavailableError("This process only reads the keyword index; a worker writes it.")
-        async with self._lock:
-            await asyncio.to_thread(self._commit, work)
+    def _inside(self, scope: Scope, documents: Sequence[UUID] | None) -> list[Query]:
+        """The scope, and the documents where they are named, as filters that do not score."""
+        stores = [_scope_term(scope.tenant_id, store_id) for store_id in scope.store_ids]
+        filters = [_any_of(self._schema, "scope", stores)]
+        if documents is not None:
+            filters.append(_any_of(self._schema, "document", [document.hex for document in documents]))
+        return [Query.const_score_query(query, 0.0) for query in filters]
+
+    def _current(self) -> "_View":
+        """The newest commit. Another process may have made it, so the file that names it is looked at each time."""
+        try:
+            meta = (self.directory / "meta.json").stat()
+        except OSError as error:
+            raise _MissingIndexError("The keyword index is not built yet; a worker builds it.") from error
+        stamp = (meta.st_mtime_ns, meta.st_ino)
+        view = self._view
+        if view is None or view.stamp != stamp:
+            with _translated():
+                self._view = view = _open_view(self.directory, self._schema, stamp)
+        return view
 
     def _commit(self, work: Callable[[IndexWriter], None]) -> None:
-        with _translated():
-            if self._writer is None:
-                self._writer = self._open().writer(WRITER_BYTES, 1)
-            try:
-                work(self._writer)
-                self._writer.commit()
-            except BaseException:
-                self._writer = None  # what it holds uncommitted goes with it
-                raise
+        if not self.writable:
+            raise IndexUnavailableError("This process only reads the keyword index; a worker writes it.")
+        with self._writing, self._thrown_away_if_broken(), _translated():
+            writer = self._writer or self._open_writer()
+            self._writer = None  # after an error, what it holds uncommitted goes with it
+            work(writer)
+            writer.commit()
+            self._writer = writer
+
+    @contextmanager
+    def _thrown_away_if_broken(self) -> Iterator[None]:
+        try:
+            yield
+        except _BrokenIndexError:
+            self._throw_away()
+            raise
+
+    def _open_writer(self) -> IndexWriter:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        return Index(self._schema, str(self.directory)).writer(WRITER_BYTES, 1)
+
+    def _discard(self) -> None:
+        with self._writing:
+            self._throw_away()
+
+    def _throw_away(self) -> None:
+        """An index that cannot be read goes; the follow walk fills a new one."""
+        log.warning("keyword index unreadable, built anew", directory=str(self.directory))
+        self._view = self._writer = None
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     def _apply(self, writer: IndexWriter, changes: Sequence[Change], entries: Sequence[KeywordEntry]) -> None:
-        last = {change.document_id: change.operation for change in changes}
-        for document in last:
-            writer.delete_documents_by_term("document", document.hex)
+        last = {change.document_id: change for change in changes}
+        for change in last.values():
+            if change.operation == "publish":
+                writer.delete_documents_by_term("document", change.document_id.hex)
+            else:
+                writer.delete_documents_by_query(self._up_to(change))
         for entry in entries:
-            if last.get(entry.document_id) != "remove":
+            published = last.get(entry.document_id)
+            if published is None or published.operation == "publish":
                 writer.add_document(_document(entry))
         self._note(writer, changes[-1].sequence)
+
+    def _up_to(self, change: Change) -> Query:
+        """The chunks of the change's document, of its version and below."""
+        document = Query.term_query(self._schema, "document", change.document_id.hex, "basic")
+        versions = Query.range_query(self._schema, "version", FieldType.Integer, upper_bound=change.version)
+        return Query.boolean_query([(Occur.Must, document), (Occur.Must, versions)])
 
     def _reset(self, writer: IndexWriter, position: int) -> None:
         writer.delete_all_documents()
@@ -152,124 +220,169 @@ class TantivyIndex:
         note.add_integer("number", position)
         writer.add_document(note)
 
-    def _open(self) -> Index:
-        if self._index is None:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            index = Index(self._schema, str(self.directory))
-            for field, analyzer in self._analyzers.items():
-                index.register_tokenizer(field, analyzer)
-            index.config_reader("manual")
-            self._index = index
-        return self._index
 
-    def _discard(self) -> None:
-        """Throw an unreadable index away; the outbox fills a new one."""
-        log.warning("keyword index unreadable, made anew", directory=str(self.directory))
-        self._index = self._writer = self._stamp = None
-        shutil.rmtree(self.directory, ignore_errors=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _View:
+    """One commit, as a reader sees it."""
 
-    def _searcher(self) -> Searcher | None:
-        """A searcher over the newest commit; None while no writer has made an index yet."""
-        stamp = self._meta_stamp()
-        if stamp is None:
-            return None
+    stamp: tuple[int, int]  #: of the file that names the commit
+    schema: Schema
+    searcher: Searcher
+    kinds: Mapping[str, int]  #: the languages that chunks were analysed in, and how many in each
+    size: int  #: chunks of all tenants
+
+    def position(self) -> int:
+        """The last applied sequence, 0 when none is noted."""
         with _translated():
-            if stamp != self._stamp:
-                index = self._open()
-                index.reload()
-                searcher = index.searcher()
-                self._present = tuple(field for field in FIELDS if searcher.doc_freq("kind", field))
-                self._stamp = stamp
-            return self._open().searcher()
+            found = self.searcher.search(Query.term_query(self.schema, "kind", POSITION, "basic"), 1).hits
+            numbers = self.searcher.fast_field_values("number", [address for _, address in found])
+        return int(numbers[0] or 0) if numbers else 0
 
-    def _meta_stamp(self) -> tuple[int, int] | None:
-        try:
-            meta = (self.directory / "meta.json").stat()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise IndexUnavailableError(f"The keyword index cannot be read: {error.strerror}.") from error
-        return meta.st_mtime_ns, meta.st_ino
+    def search(self, text: str, inside: Sequence[Query], limit: int) -> list[Candidate]:
+        """The best chunks. A large index is searched for the rarer words; all count when that finds too few."""
+        with _translated():
+            rare, common, everywhere = self._by_rarity(question_words(text, self.kinds))
+            found = self._run(rare, common, inside, limit)
+            if len(found) < limit and (common or everywhere):
+                found = self._run([*rare, *common, *everywhere], [], inside, limit)
+        return found
 
-    def _text_query(self, text: str) -> Query | None:
-        """Every field that may hold the question's language, each with the question's terms as it analyses them."""
-        normalised = normalise(text)
-        parts = [
-            (Occur.Should, Query.term_query(self._schema, field, term, "freq"))
-            for field in self._fields_of(normalised)
-            for term in self._terms(field, normalised)
+    def _by_rarity(self, words: Iterable[Word]) -> "tuple[list[_Terms], list[_Terms], list[_Terms]]":
+        """Words that find chunks, words that add to their scores, words that hardly tell chunks apart."""
+        counted = [{form: self.searcher.doc_freq("text", form) for form in word} for word in words]
+        ranked = sorted(((sum(terms.values()), terms) for terms in counted), key=lambda one: one[0])
+        known = [(count / self.size, terms) for count, terms in ranked if count][:QUESTION_WORDS]
+        if self.size < LARGE or not known or known[0][0] > COMMON:
+            return [terms for _, terms in known], [], []
+        return (
+            [terms for share, terms in known if share <= COMMON],
+            [terms for share, terms in known if COMMON < share <= EVERYWHERE],
+            [terms for share, terms in known if share > EVERYWHERE],
+        )
+
+    def _run(
+        self, words: "Sequence[_Terms]", also: "Sequence[_Terms]", inside: Sequence[Query], limit: int
+    ) -> list[Candidate]:
+        if not words:
+            return []
+        any_word = Query.boolean_query([(Occur.Should, self._word(word)) for word in words])
+        clauses = [(Occur.Must, query) for query in (*inside, any_word)]
+        clauses += [(Occur.Should, self._word(word)) for word in also]
+        hits = self.searcher.search(Query.boolean_query(clauses), limit, count=False).hits
+        ids = self.searcher.fast_field_values("number", [address for _, address in hits])
+        return [
+            Candidate(chunk_id=int(chunk_id), score=float(score))
+            for (score, _), chunk_id in zip(hits, ids, strict=True)
+            if chunk_id is not None
         ]
-        return Query.boolean_query(parts) if parts else None
 
-    def _fields_of(self, text: str) -> Iterator[str]:
-        detected = detect(text)
-        for field in self._present:
-            if field == PAIRS:
-                searched = detected in SPACELESS
-            elif field in OWN_SCRIPT:
-                searched = detected == field
-            else:  # a short question rarely shows its language: all that share the script
-                searched = detected not in SPACELESS and detected not in OWN_SCRIPT
-            if searched or field == PLAIN:
-                yield field
+    def _word(self, terms: "_Terms") -> Query:
+        """A word counts once, in the language where it scores best."""
+        share = sum(terms.values()) / self.size
+        queries = [self._term(form, count, share) for form, count in terms.items() if count]
+        return queries[0] if len(queries) == 1 else Query.disjunction_max_query(queries)
 
-    def _terms(self, field: str, text: str) -> list[str]:
-        return list(dict.fromkeys(self._analyzers[field].analyze(text)))[:QUERY_TERMS]
-
-    def _one_of(self, field: str, ids: Sequence[UUID]) -> Query:
-        return Query.const_score_query(Query.term_set_query(self._schema, field, [one.hex for one in ids]), 0.0)
+    def _term(self, form: str, count: int, share: float) -> Query:
+        """One term, weighed by its rarity among the chunks of its language: tantivy knows its rarity among all."""
+        query = Query.term_query(self.schema, "text", form, "freq")
+        if len(self.kinds) == 1:
+            return query
+        peers = self.kinds[form.partition(":")[0]]
+        own = (count + FEW * share) / (peers + FEW)
+        return Query.boost_query(query, _rarity(own * self.size, self.size) / _rarity(count, self.size))
 
 
-def normalise(text: str) -> str:
-    """Full-width forms and ligatures as the letters that people type."""
-    return text if text.isascii() else unicodedata.normalize("NFKC", text)
+_Terms = Mapping[str, int]  # the forms of one word, and how many chunks hold each
 
 
-def field_of(language: str) -> str:
-    """The field of a chunk's language."""
-    if language in SPACELESS:
-        return PAIRS
-    return language if language in STEMMERS else PLAIN
+def _rarity(count: float, chunks: int) -> float:
+    """BM25's inverse document frequency."""
+    return math.log1p((max(chunks - count, 0) + 0.5) / (count + 0.5))
+
+
+def chunk_terms(text: str, kind: str) -> list[str]:
+    """The terms of a chunk: words by the rules of its language, spaceless scripts by characters and pairs of them."""
+    rest, grams = _parts(text)
+    return [f"{kind}:{term}" for term in (*_analyzer(kind).analyze(rest), *grams)]
+
+
+def question_words(text: str, kinds: Iterable[str]) -> list[Word]:
+    """The distinct words of a question, each in the forms that chunks of these languages hold it in."""
+    rest, grams = _parts(text[:QUESTION_CHARACTERS])
+    analysed = zip(*([f"{kind}:{term}" for term in _analyzer(kind).analyze(rest)] for kind in kinds), strict=True)
+    return list(dict.fromkeys([*analysed, *(tuple(f"{kind}:{gram}" for kind in kinds) for gram in grams)]))
+
+
+def _parts(text: str) -> tuple[str, list[str]]:
+    """What has words, and the grams of what has none. Full-width forms and ligatures become the letters people type."""
+    normalised = unicodedata.normalize("NFKC", text)
+    runs = [] if normalised.isascii() else _SPACELESS.findall(normalised)
+    return _SPACELESS.sub(" ", normalised) if runs else normalised, [gram for run in runs for gram in _grams(run)]
+
+
+def _grams(run: str) -> Iterator[str]:
+    """Characters and pairs: on JaQuAD recall@10 is .976, of pairs alone .968, with triples .972."""
+    yield from run
+    for index in range(len(run) - 1):
+        yield run[index : index + 2]
+
+
+@cache
+def _analyzer(kind: str) -> TextAnalyzer:
+    """Keeps one token for each word, whatever the language, so that forms can be told to be of one word."""
+    builder = TextAnalyzerBuilder(Tokenizer.simple())
+    builder = builder.filter(Filter.remove_long(LONGEST_TERM)).filter(Filter.lowercase())
+    if kind in STEMMERS:
+        builder = builder.filter(Filter.stemmer(STEMMERS[kind]))
+    return builder.filter(Filter.ascii_fold()).build()  # after stemming: stemmers know accents
 
 
 def _schema() -> Schema:
     builder = SchemaBuilder()
-    builder.add_integer_field("number", indexed=False, fast=True)  # the chunk's id, or the position
-    for name in ("kind", "tenant", "store", "document"):
+    builder.add_integer_field("number", fast=True)  # the chunk's id, signed; or the position
+    builder.add_integer_field("version", fast=True)
+    for name in ("kind", "scope", "document"):
         builder.add_text_field(name, tokenizer_name="raw", index_option="basic")
-    for field in FIELDS:
-        builder.add_text_field(field, tokenizer_name=field, index_option="freq")
+    builder.add_text_field("text", tokenizer_name="whitespace", index_option="freq")  # terms, made by chunk_terms
     return builder.build()
 
 
-def _analyzer(field: str) -> TextAnalyzer:
-    if field == PAIRS:
-        return TextAnalyzerBuilder(Tokenizer.ngram(2, 2)).filter(Filter.lowercase()).build()
-    builder = TextAnalyzerBuilder(Tokenizer.simple())
-    builder = builder.filter(Filter.remove_long(LONGEST_TERM)).filter(Filter.lowercase())
-    if field in STEMMERS:
-        builder = builder.filter(Filter.stemmer(STEMMERS[field]))
-    return builder.filter(Filter.ascii_fold()).build()
-
-
 def _document(entry: KeywordEntry) -> Document:
+    kind = CHARACTERS if entry.language in SPACELESS else entry.language if entry.language in STEMMERS else PLAIN
     document = Document()
-    field = field_of(within(entry.text, entry.language))
     document.add_integer("number", entry.chunk_id)
-    document.add_text("kind", field)
-    document.add_text("tenant", entry.tenant_id.hex)
-    document.add_text("store", entry.store_id.hex)
+    document.add_integer("version", entry.version)
+    document.add_text("kind", kind)
+    document.add_text("scope", _scope_term(entry.tenant_id, entry.store_id))
     document.add_text("document", entry.document_id.hex)
-    document.add_text(field, normalise(f"{entry.title}\n{entry.text}" if entry.title else entry.text))
+    document.add_text("text", " ".join(chunk_terms(f"{entry.title}\n{entry.text}", kind)))
     return document
+
+
+def _scope_term(tenant_id: UUID, store_id: UUID) -> str:
+    """Tenant and store in one term: a store's id alone opens nothing."""
+    return tenant_id.hex + store_id.hex
+
+
+def _any_of(schema: Schema, field: str, terms: Sequence[str]) -> Query:
+    if len(terms) == 1:
+        return Query.term_query(schema, field, terms[0], "basic")
+    return Query.term_set_query(schema, field, terms)
+
+
+def _open_view(directory: Path, schema: Schema, stamp: tuple[int, int]) -> _View:
+    index = Index(schema, str(directory))
+    index.config_reader("manual")
+    searcher = index.searcher()
+    kinds = {kind: count for kind, count in searcher.terms_with_prefix("kind", "") if kind != POSITION}
+    return _View(stamp=stamp, schema=schema, searcher=searcher, kinds=kinds or {PLAIN: 1}, size=searcher.num_docs)
 
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Tantivy raises ValueError and OSError for everything."""
+    """Tantivy raises ValueError, seldom OSError or RuntimeError, for everything."""
     try:
         yield
     except (ValueError, OSError, RuntimeError) as error:
-        if "No space left" in str(error):
-            raise StorageFullError from error
-        raise IndexUnavailableError(f"The keyword index does not answer: {error}") from error
+        kind = _BrokenIndexError if _BROKEN.search(str(error)) else IndexUnavailableError
+        raise kind(f"The keyword index does not answer: {str(error)[:300]}") from error
