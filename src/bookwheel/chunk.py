@@ -2,8 +2,8 @@
 
 A text is tokenised once, block by block, and cut at the best boundary in reach. semantic-text-splitter makes like
 passages, but counts every text about twelve times over: 3.9 us of processor time a character against 0.5 here. And a
-passage never crosses a page, so that a citation has one exact page; one page in seven of real 10-K filings breaks a
-sentence, which is the price.
+passage never crosses a page, so that a citation has one exact page; one page in six of real 10-K filings breaks a
+sentence, which is the price: 4 % more passages.
 """
 
 import hashlib

@@ -1,8 +1,9 @@
 """Answers without a language model: the best sentences of the best passages, each with its [n].
 
 A sentence is scored by its cosine with the question, the question's rare words in it and beside it, its passage's score
-and whether it holds what the question asks for (a name, a date, a number). Weights were fitted on SQuAD questions with
-benchmarks/answers_lab.py. When no passage speaks of what the question names, nothing is written.
+and whether it holds what the question asks for (a name, a date, a number). Weights are round numbers near a fit on
+SQuAD questions; benchmarks/answers_lab.py judges them. Hits that hardly speak of the question get no answer;
+hits on its subject that lack the answer are not told apart.
 """
 
 import re
