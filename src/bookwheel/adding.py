@@ -28,6 +28,7 @@ class Added:
 
     documents: dict[str, str] = field(default_factory=dict)  #: document id -> source
     failures: list[tuple[str, str]] = field(default_factory=list)  #: source, reason with remedy
+    searchable: int = 0  #: documents that went live
 
 
 def add_sources(client: Client, store_id: str, sources: Sequence[str], console: Console) -> Added:
@@ -148,6 +149,8 @@ def _wait(client: Client, store_id: str, added: Added, progress: Progress) -> No
 
     if added.documents:
         client.wait(store_id, seen=seen)
+        added.searchable = len(added.documents)
         for failed in client.pages(f"/v1/vector_stores/{store_id}/files", filter="failed"):
             if failed["document_id"] in added.documents:
+                added.searchable -= 1
                 added.failures.append((added.documents[failed["document_id"]], failed["last_error"]["message"]))

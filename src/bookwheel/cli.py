@@ -54,7 +54,7 @@ def demo(
     began = time.perf_counter()
     with contextlib.ExitStack() as stack:
         directory = data_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bookwheel-demo-")))
-        settings = load_settings(data_dir=directory, port=0, log_level="warning")
+        settings = load_settings(data_dir=directory, port=0, log_level="error")
         clock = show.Clock()
         client = stack.enter_context(_stack_client(settings))
         clock.lap("start database, API and worker")
@@ -90,7 +90,7 @@ def add(
     """Add files, folders or URLs to a store and wait until they are searchable."""
     with _client(data_dir) as client:
         added = add_sources(client, client.store(store), sources, out)
-    out.print(f"{len(added.documents)} added to {store!r}, {len(added.failures)} of them or beside them failed.")
+    out.print(f"{added.searchable} searchable in {store!r}, {len(added.failures)} failed", highlight=False)
     if added.failures:
         raise typer.Exit(FAILED)
 
@@ -265,7 +265,7 @@ def _remove(client: Client, store_id: str, name: str) -> bool:
 @contextlib.contextmanager
 def _client(data_dir: Path | None) -> Iterator[Client]:
     """A client of the Bookwheel that runs on the data directory, or of one started just for this command."""
-    settings = load_settings(data_dir=data_dir, log_level="warning")
+    settings = load_settings(data_dir=data_dir, log_level="error")  # failures are shown by the command itself
     running = holder(settings.directory)
     if "url" in running:
         with Client(running["url"]) as client:

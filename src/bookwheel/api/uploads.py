@@ -110,7 +110,7 @@ async def receive_upload(request: Request, blobs: Blobs, *, max_bytes: int) -> U
     if stored is None:
         raise InvalidRequestError("The form has no file; put it in the field named file.", param="file")
     if not stored[2]:
-        raise InvalidRequestError("The file is empty.", param="file")
+        raise InvalidRequestError(f"{stored[0]!r} is empty, so there is nothing to index.", param="file")
     return Upload(filename=stored[0], sha256=stored[1], size=stored[2], fields=fields)
 
 
