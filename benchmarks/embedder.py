@@ -3,15 +3,16 @@
     python benchmarks/embedder.py --peer-python peer/bin/python
 
 The peer lives in an environment of its own: `python -m venv peer`, then install the package `sentence-transformers`
-there (it brings PyTorch). Without --peer-python only our side is measured. Both sides keep their defaults. They take
-turns, round by round, so that a busy machine disturbs both alike; the figures are medians over the rounds. The texts
-come from the data sets beside the repository: passages of SciFact (title and abstract) and SQuAD, questions of SciFact,
-these sixteen at a time. Ends with one line of JSON.
+there (it brings PyTorch). Without --peer-python (or BOOKWHEEL_PEER_PYTHON) only our side is measured. Both sides keep
+their defaults. They take turns, round by round, so that a busy machine disturbs both alike; the figures are medians.
+The texts come from the data sets beside the repository: passages of SciFact (title and abstract) and SQuAD, questions
+of SciFact, these sixteen at a time. Ends with one line of JSON.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from pathlib import Path
 
 DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 QUERY_BATCH = 16
+BAR = 4.0  # times the peer's rate
 PASSAGE_WORDS = 160  # fits the model's 256 tokens: the peer silently drops what does not, and would do less work
 
 Texts = dict[str, list[str]]
@@ -47,7 +49,8 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer-python", type=Path, help="a Python that can import sentence_transformers")
+    peer = os.environ.get("BOOKWHEEL_PEER_PYTHON")
+    parser.add_argument("--peer-python", type=Path, default=peer, help="a Python that can import sentence_transformers")
     parser.add_argument("--passages", type=int, default=64, help="texts of each set of passages")
     parser.add_argument("--queries", type=int, default=160)
     parser.add_argument("--rounds", type=int, default=5)
@@ -166,6 +169,26 @@ def report(texts: Texts, seconds: dict[str, dict[str, list[float]]]) -> None:
     if ratio:
         print(f"{'ratio':24}" + "".join(f"{times:11.2f}x" for times in ratio.values()))
     print(json.dumps({"benchmark": "embedder", "texts_per_second": rates, "ratio": ratio}))
+    if ratio:
+        publish(rates, ratio)
+
+
+def publish(rates: dict[str, dict[str, float]], ratio: dict[str, float]) -> None:
+    """The figures for `benchmarks/run.py`."""
+    from harness import Figure  # here, because the peer has no bookwheel
+    from harness import report as publish_figures
+
+    figures = [
+        Figure(
+            name=f"embedding against sentence-transformers, {name}",
+            value=times,
+            bar=BAR,
+            unit="x",
+            detail=f"{rates['openvino'][name]:.0f} against {rates['sentence-transformers'][name]:.0f} texts/s",
+        )
+        for name, times in ratio.items()
+    ]
+    publish_figures("embedder", figures)
 
 
 if __name__ == "__main__":

@@ -111,9 +111,9 @@ def ingest(client: Client, name: str, corpus: Sequence[Mapping[str, Any]]) -> tu
 
 
 def wait_for_keywords(client: Client) -> None:
-    """The keyword index follows the catalog; give it the moment that it promises to need."""
-    time.sleep(2.0)
-    client.call("GET", "/v1/status")
+    """The keyword index follows the catalog; wait until it has caught up."""
+    while client.call("GET", "/v1/status")["keywords_behind"] != 0:
+        time.sleep(0.1)
 
 
 def ndcg(ranked: Sequence[str], grades: Mapping[str, int], k: int = 10) -> float:

@@ -207,10 +207,10 @@ def main() -> None:
 
 def documentation() -> list[str]:
     """Bookwheel's own documentation: beside the sources, or as installed."""
-    root = Path(__file__).resolve().parents[2]
-    found = [root / name for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs")]
-    packaged = Path(__file__).parent / "documentation"
-    return [str(path) for path in [*found, packaged] if path.exists()]
+    here = Path(__file__).resolve()
+    checkout = [here.parents[2] / name for name in ("README.md", "ARCHITECTURE.md", "docs")]
+    found = checkout if (here.parents[2] / "pyproject.toml").exists() else [here.parent / "documentation"]
+    return [str(path) for path in found if path.exists()]
 
 
 def _process_settings(data_dir: Path | None, port: int | None, *, supervised: bool) -> Settings:

@@ -1,5 +1,6 @@
 """A small client for the HTTP API: what the command line uses, and what OpenAI's SDK lacks."""
 
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ import orjson
 from bookwheel.errors import BookwheelError, NotFoundError, UnavailableError
 
 TIMEOUT = httpx.Timeout(60.0, connect=5.0, write=600.0)
-POLL_SECONDS = 0.1
+POLL_SECONDS = (0.05, 0.1, 0.2, 0.5)  # between looks while waiting; the last one goes on
 PAGE = 100
 
 
@@ -102,13 +103,14 @@ class Client:
 
     def wait(self, store_id: str, *, seen: Callable[[Mapping[str, int]], None] | None = None) -> Mapping[str, int]:
         """Wait until nothing in the store is in progress; returns its file counts. `seen` gets each count."""
-        while True:
+        for pause in itertools.chain(POLL_SECONDS, itertools.repeat(POLL_SECONDS[-1])):
             counts = self.call("GET", f"/v1/vector_stores/{store_id}")["file_counts"]
             if seen:
                 seen(counts)
             if counts["in_progress"] == 0:
                 return dict(counts)
-            time.sleep(POLL_SECONDS)
+            time.sleep(pause)
+        raise AssertionError("unreachable")
 
     def search(self, store_id: str, query: str, *, limit: int = 10, **options: Any) -> dict[str, Any]:
         """Search one store."""

@@ -12,7 +12,8 @@ from bookwheel.telemetry import ERRORS, stage
 from bookwheel.types import Change, KeywordEntry
 
 CHANGES_PER_COMMIT = 512
-IDLE_SECONDS = 0.1  # between looks at the outbox
+IDLE_SECONDS = 0.1  # between looks at the outbox when nothing happens
+COMMIT_SECONDS = 0.5  # between commits when much happens: each one makes a segment that must be merged later
 PAUSE_SECONDS = 1.0  # after an error
 TRIM_EVERY = 50  # commits between trims of the outbox
 
@@ -29,7 +30,7 @@ async def follow(ports: Ports, stop: asyncio.Event) -> None:
             if commits >= TRIM_EVERY:
                 await ports.outbox.trim(await ports.keywords.position())
                 commits = 0
-            pause = 0.0 if applied else IDLE_SECONDS
+            pause = COMMIT_SECONDS if 0 < applied < CHANGES_PER_COMMIT else 0.0 if applied else IDLE_SECONDS
         except UnavailableError as error:
             ERRORS.labels("keywords.follow", type(error).__name__).inc()
             log.warning("keyword index waits", reason=error.message)

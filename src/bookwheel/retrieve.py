@@ -13,7 +13,7 @@ from bookwheel.ports import Embedder, Ports
 from bookwheel.telemetry import DEGRADED, stage
 from bookwheel.types import Candidate, Found, Hit, Question, Scope, Space
 
-CANDIDATES = 50  # from each side
+CANDIDATES = 100  # passages from each side: some 50 documents; 50 passages cost .002 nDCG@10 on SciFact
 SPARE_HITS = 10  # fused beyond the wanted number, because hydration may drop some
 FILTER_DOCUMENTS = 2_000  # up to so many matching documents are handed to the keyword index
 FILTER_WIDENING = 10  # with more, so many times the candidates are fetched and then filtered

@@ -85,6 +85,8 @@ def status(console: Console, overview: Mapping[str, Any], stores: Iterable[Mappi
     console.print(table)
     queues = ", ".join(f"{name}: {count}" for name, count in overview["queues"].items())
     console.print(f"\njobs waiting or running: {queues}; embedder {overview['embedding_model']}", highlight=False)
+    if behind := overview["keywords_behind"]:
+        console.print(f"[yellow]the keyword index is {behind} changes behind[/yellow]", highlight=False)
 
 
 def findings(console: Console, found: Iterable[Finding]) -> bool:

@@ -87,10 +87,20 @@ async def status(ports: ThePorts, scope: TheScope) -> Response:
             "documents": dict(documents),
             "usage_bytes": sum(store.size for store in stores),
             "queues": await ports.jobs.depth(),
+            "keywords_behind": await _keywords_behind(ports),
             "embedding_model": f"{ports.space.model}@{ports.space.revision}",
             "generator": ports.generator.model,
         }
     )
+
+
+async def _keywords_behind(ports: Ports) -> int | None:
+    """Changes that the keyword index has not seen yet; None when it does not answer."""
+    try:
+        return max(0, await ports.outbox.last() - await ports.keywords.position())
+    except UnavailableError as error:
+        ERRORS.labels("status", type(error).__name__).inc()
+        return None
 
 
 async def _all_stores(ports: Ports, scope: Scope) -> list[Store]:

@@ -22,7 +22,7 @@ TRANSACTION_TRIES = 4
 
 #: Search plans: nearest neighbours come out of the graph in order, so a plan that sorts is the worse one.
 SESSION = {
-    "hnsw.ef_search": "100",
+    "hnsw.ef_search": "120",
     "hnsw.iterative_scan": "strict_order",
     "enable_sort": "off",
     "jit": "off",

@@ -11,7 +11,7 @@ from bookwheel.backends.postgres.database import Connection, Database, rows
 
 QUEUE = "ingest"
 TASK = "ingest"
-DOCUMENTS_PER_JOB = 64
+DOCUMENTS_PER_JOB = 256  # enough to sort by length and fill the embedder's batches
 BYTES_PER_JOB = 4 << 20
 WORKER_SILENCE_SECONDS = 30  # after which a worker counts as dead
 RETRY = RetryStrategy(max_attempts=8, exponential_wait=2)  # seconds to the power of the attempt; then the sweep

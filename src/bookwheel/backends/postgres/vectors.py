@@ -19,7 +19,7 @@ from bookwheel.types import Candidate, Chunk, Claim, Filter, Scope, Space
 LAYOUT_SECONDS = 2.0  # how long a plan may rest on old counts; a wrong plan is slower, never wrong
 EXACT_ROWS = 800  # below this an exact scan beats the graph
 GRAPH_COST = 12  # a row visited by the graph costs about this many rows of an exact scan
-CANDIDATES = 100  # rows the graph visits for an unfiltered search, hnsw.ef_search
+CANDIDATES = 120  # rows the graph visits for an unfiltered search: hnsw.ef_search
 
 GRAPH_ROWS = 1_000  # a partition gets its graph from here on, once nothing is being ingested: 0.1 ms a row built at
 GRAPH_ROWS_BUSY = 50_000  # once, 0.7 ms inserted one by one; so large that searches cannot wait for a quiet moment
