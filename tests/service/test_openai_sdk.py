@@ -8,8 +8,6 @@ import openai
 import pytest
 from openai.types import VectorStore
 
-pytestmark = pytest.mark.service
-
 TEXT = """# The bookwheel
 
 A bookwheel is a rotating bookcase that lets one person read several heavy books in one place.
