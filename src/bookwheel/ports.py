@@ -198,7 +198,7 @@ class VectorIndex(Protocol):
         also: Sequence[int] = (),
     ) -> Sequence[Candidate]:
         """The nearest live chunks inside scope and filter, and exact cosines of the chunks in `also` that are inside
-        both; each once, best first."""
+        both; each once, best first, with its document and ordinal."""
 
     async def tend(self, space: Space, *, idle: bool) -> Sequence[str]:
         """Maintenance by one worker, now and then: build what searches have outgrown; returns what was done, in words.

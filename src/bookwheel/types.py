@@ -186,6 +186,8 @@ class Candidate:
 
     chunk_id: int
     score: float  #: cosine for a vector index, BM25 for a keyword index: higher is better
+    document_id: UUID | None = None  #: a vector index says where the chunk stands
+    ordinal: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,7 @@
 """Fusion is a pure function of two rankings."""
 
+from uuid import UUID
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,6 +45,33 @@ def test_rrf_adds_reciprocal_ranks() -> None:
     fused = fuse(ranking(a=0.9, b=0.8), ranking(b=7.0, a=6.0, c=1.0), method="rrf")
     assert [one.chunk_id for one in fused] == [0, 1, 2]
     assert fuse(ranking(a=0.9), ranking(a=7.0), method="rrf")[0].score == pytest.approx(1.0)
+
+
+def placed(chunk_id: int, score: float, *, document: int, ordinal: int) -> Candidate:
+    """A candidate that says where it stands."""
+    return Candidate(chunk_id=chunk_id, score=score, document_id=UUID(int=document), ordinal=ordinal)
+
+
+def test_neighbouring_passages_share_what_they_found() -> None:
+    """Meaning found in one passage and words in the next beat a document that has a little of both."""
+    dense = [
+        placed(1, 1.0, document=1, ordinal=0),
+        placed(2, 0.0, document=1, ordinal=1),
+        placed(3, 0.6, document=2, ordinal=0),
+    ]
+    keyword = [Candidate(chunk_id=2, score=10.0), Candidate(chunk_id=3, score=6.0)]
+    assert [fused.chunk_id for fused in fuse(dense, keyword)][:2] == [1, 2]
+
+
+def test_passages_far_apart_share_nothing() -> None:
+    """A long document gains nothing from words on another page of it."""
+    dense = [
+        placed(1, 1.0, document=1, ordinal=0),
+        placed(2, 0.0, document=1, ordinal=900),
+        placed(3, 0.6, document=2, ordinal=0),
+    ]
+    keyword = [Candidate(chunk_id=2, score=10.0), Candidate(chunk_id=3, score=6.0)]
+    assert next(fused.chunk_id for fused in fuse(dense, keyword)) == 3
 
 
 @given(

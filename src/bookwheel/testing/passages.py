@@ -53,6 +53,14 @@ class PassagesContract(PortsContract):
         await desk.ports.documents.delete([gone.id], scope=desk.scope(store))
         assert [hit.text for hit in await desk.hydrate([*old, *new, *deleted], store)] == ["new"]
 
+    async def test_a_written_version_is_not_shown_before_it_is_live(self, desk: Desk) -> None:
+        """A worker has written the next version; readers still get the live one only."""
+        store = await desk.store()
+        _, live = await desk.add(store, "old words", external_id="note")
+        document = await desk.put(store, "new words", external_id="note")
+        written = await desk.write(await desk.claim(document))
+        assert [hit.text for hit in await desk.hydrate([*live, *written], store)] == ["old words"]
+
     async def test_filter_holds_again(self, desk: Desk) -> None:
         """Hydration checks the filter on the attributes as they are now, whatever an index said."""
         store = await desk.store()

@@ -40,6 +40,13 @@ class VectorIndexContract(PortsContract):
         assert [candidate.chunk_id for candidate in found] == [near, middle]
         assert [candidate.score for candidate in found] == pytest.approx([1.0, 0.6], abs=PRECISION)
 
+    async def test_candidates_say_where_they_stand(self, desk: Desk) -> None:
+        """Each has its document and its ordinal there."""
+        store, space = await desk.store(), desk.ports.space
+        document, chunks = await desk.add(store, "one\ntwo", vectors=rows(axis(space, 1), axis(space, 0, 1)))
+        found = await desk.search(axis(space, 0, 1), store)
+        assert (found[0].chunk_id, found[0].document_id, found[0].ordinal) == (chunks[1].id, document.id, 1)
+
     async def test_recall_is_that_of_a_full_scan(self, desk: Desk) -> None:
         """Over a few hundred random vectors the ten nearest are found."""
         store, space, count = await desk.store(), desk.ports.space, 300

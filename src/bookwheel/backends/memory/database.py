@@ -35,6 +35,7 @@ class VectorRow:
 
     document_id: UUID
     version: int
+    ordinal: int
     text_hash: bytes
     vector: NDArray[np.float32]
 

@@ -64,6 +64,7 @@ class MemoryVectorIndex:
                 self.database.vectors[space.id, chunk.id] = VectorRow(
                     document_id=chunk.document_id,
                     version=chunk.version,
+                    ordinal=chunk.ordinal,
                     text_hash=chunk.text_hash,
                     vector=np.array(vector, dtype=np.float32),
                 )
@@ -82,7 +83,12 @@ class MemoryVectorIndex:
         passing = passing_documents(self.database, scope, filter)
         ranked = sorted(
             (
-                Candidate(chunk_id=chunk_id, score=float(row.vector @ vector))
+                Candidate(
+                    chunk_id=chunk_id,
+                    score=float(row.vector @ vector),
+                    document_id=row.document_id,
+                    ordinal=row.ordinal,
+                )
                 for (space_id, chunk_id), row in self.database.vectors.items()
                 if space_id == space.id and _is_live(row.document_id, row, passing)
             ),

@@ -84,6 +84,7 @@ def vector_table(space: Space) -> str:
         store_id uuid NOT NULL,
         document_id uuid NOT NULL,
         version integer NOT NULL,
+        ordinal integer NOT NULL,
         text_hash uuid NOT NULL, -- 16 bytes; with the space it is the key of the embedding cache
         embedding halfvec({space.dimensions}) NOT NULL,
         PRIMARY KEY (shard, chunk_id)

@@ -50,14 +50,14 @@ CREATE INDEX CONCURRENTLY {table}_graph ON {table} USING hnsw (embedding halfvec
 ROW_OVERHEAD = 100  # bytes of a row beside its vector
 
 NEAREST = """
-(SELECT v.chunk_id, -(v.embedding <#> %(vector)b)
+(SELECT v.chunk_id, -(v.embedding <#> %(vector)b), v.document_id, v.ordinal
  FROM {table} v JOIN documents d ON d.id = v.document_id AND d.live_version = v.version
  WHERE v.store_id = ANY(%(stores)s) AND d.tenant_id = %(tenant)s AND {passes}
  ORDER BY {order} LIMIT %(limit)s)
 """
 ALSO = """
 UNION
-(SELECT v.chunk_id, -(v.embedding <#> %(vector)b)
+(SELECT v.chunk_id, -(v.embedding <#> %(vector)b), v.document_id, v.ordinal
  FROM {table} v JOIN documents d ON d.id = v.document_id AND d.live_version = v.version
  WHERE v.chunk_id = ANY(%(also)s) AND v.store_id = ANY(%(stores)s) AND d.tenant_id = %(tenant)s AND {passes})
 """
@@ -122,7 +122,9 @@ class PgVectorIndex:
             "also": list(also),
         }
         found = await self.database.fetch(query, parameters)
-        candidates = [Candidate(chunk_id=row[0], score=float(row[1])) for row in found]
+        candidates = [
+            Candidate(chunk_id=row[0], score=float(row[1]), document_id=row[2], ordinal=row[3]) for row in found
+        ]
         return sorted(candidates, key=lambda candidate: -candidate.score)
 
     async def tend(self, space: Space, *, idle: bool) -> list[str]:
@@ -193,12 +195,12 @@ async def _copy(
     connection: Connection, space: Space, owners: dict[UUID, Claim], chunks: Sequence[Chunk], vectors: Vectors
 ) -> None:
     statement = (
-        f"COPY vectors_{space.id} (shard, chunk_id, store_id, document_id, version, text_hash, embedding)"
+        f"COPY vectors_{space.id} (shard, chunk_id, store_id, document_id, version, ordinal, text_hash, embedding)"
         " FROM STDIN WITH (FORMAT BINARY)"
     )
     async with connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
-        copy.set_types(("int4", "int8", "uuid", "uuid", "int4", "uuid", "halfvec"))
+        copy.set_types(("int4", "int8", "uuid", "uuid", "int4", "int4", "uuid", "halfvec"))
         for chunk, vector in zip(chunks, vectors.astype(np.float16), strict=True):
             claim = owners[chunk.document_id]
-            where = (claim.shard, chunk.id, claim.store_id, chunk.document_id, chunk.version)
+            where = (claim.shard, chunk.id, claim.store_id, chunk.document_id, chunk.version, chunk.ordinal)
             await copy.write_row((*where, UUID(bytes=chunk.text_hash), HalfVector(vector)))
