@@ -198,8 +198,10 @@ class Conversation(Response):
                 tasks.create_task(self._read())
                 tasks.create_task(self._work())
                 tasks.create_task(self._write(send))
-        except* ClientDisconnect:
-            raise ClientDisconnect from None
+        except ExceptionGroup as errors:
+            if errors.split(ClientDisconnect)[1] is None:  # an `except*` would wrap what it raises in a group again
+                raise ClientDisconnect from None
+            raise
         finally:
             self._outflow.discard()
 

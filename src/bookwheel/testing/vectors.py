@@ -48,16 +48,19 @@ class VectorIndexContract(PortsContract):
         assert (found[0].chunk_id, found[0].document_id, found[0].ordinal) == (chunks[1].id, document.id, 1)
 
     async def test_recall_is_that_of_a_full_scan(self, desk: Desk) -> None:
-        """Over a few hundred random vectors the ten nearest are found."""
+        """Over a few hundred random vectors at least 95 % of the ten nearest are found; graphs are approximate."""
         store, space, count = await desk.store(), desk.ports.space, 300
         random = np.random.default_rng(7)
         vectors = random.standard_normal((count, space.dimensions)).astype(np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         _, chunks = await desk.add(store, "\n".join(map(str, range(count))), vectors=vectors)
-        for question in vectors[:5]:
-            best = np.argsort(-(vectors @ question))[:10]
+        hits = 0
+        for question in vectors[:20]:
+            best = {chunks[int(index)].id for index in np.argsort(-(vectors @ question))[:10]}
             found = await desk.search(question, store, limit=10)
-            assert {candidate.chunk_id for candidate in found} == {chunks[int(index)].id for index in best}
+            assert len(found) == 10
+            hits += len(best & {candidate.chunk_id for candidate in found})
+        assert hits >= 190
 
     async def test_scope_is_inside_the_search(self, desk: Desk, stranger: Desk) -> None:
         """Nearer chunks of other tenants and other stores neither show up nor take places."""
