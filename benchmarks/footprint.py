@@ -36,9 +36,8 @@ def idle_memory() -> tuple[float, str]:
     """Megabytes (proportional set size) of all processes after the demo's work, and how they are shared out."""
     with running() as server, Client(server.url) as client:
         store_id = client.store("memory")
-        for path in documentation():
-            for file in [Path(path)] if Path(path).is_file() else sorted(Path(path).rglob("*.md")):
-                client.add_file(store_id, file, external_id=str(file))
+        for page in documentation():
+            client.add_file(store_id, Path(page), external_id=page)
         client.wait(store_id)
         client.ask(store_id, "Why can a deleted document never be found again?")
         time.sleep(5)

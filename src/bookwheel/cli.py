@@ -208,9 +208,9 @@ def main() -> None:
 def documentation() -> list[str]:
     """Bookwheel's own documentation: beside the sources, or as installed."""
     here = Path(__file__).resolve()
-    checkout = [here.parents[2] / name for name in ("README.md", "ARCHITECTURE.md", "docs")]
-    found = checkout if (here.parents[2] / "pyproject.toml").exists() else [here.parent / "documentation"]
-    return [str(path) for path in found if path.exists()]
+    root = here.parents[2] if (here.parents[2] / "pyproject.toml").exists() else here.parent / "documentation"
+    pages = [root / "README.md", root / "ARCHITECTURE.md", *sorted((root / "docs").rglob("*.md"))]
+    return [str(path) for path in pages if path.exists()]
 
 
 def _process_settings(data_dir: Path | None, port: int | None, *, supervised: bool) -> Settings:

@@ -41,6 +41,15 @@ def test_demo_answers_with_a_citation_and_leaves_nothing(tmp_path: Path) -> None
     assert left == []
 
 
+def test_demo_without_a_path_answers_from_the_documentation() -> None:
+    """A newcomer's first look: the answer comes from a page of ours, not from a picture's source."""
+    done = bookwheel("demo")
+    assert done.returncode == OK, done.stderr
+    assert "checked against the live catalog" in " ".join(done.stdout.split())
+    assert ".md" in done.stdout
+    assert ".svg" not in done.stdout
+
+
 def test_a_second_up_says_who_holds_the_directory(live_server: LiveServer) -> None:
     """One clear line with the holder, no traceback."""
     done = bookwheel("up", "--data-dir", str(live_server.data_dir), "--port", "0")
