@@ -106,14 +106,9 @@ def ingest(client: Client, name: str, corpus: Sequence[Mapping[str, Any]]) -> tu
     took = time.perf_counter() - began
     if counts["completed"] != len(corpus):
         print(f"{name}: {counts} of {len(corpus)}", file=sys.stderr)
-    wait_for_keywords(client)
+    if not client.wait_for_keywords(seconds=600):
+        raise SystemExit("the keyword index does not catch up")
     return store_id, took
-
-
-def wait_for_keywords(client: Client) -> None:
-    """The keyword index follows the catalog; wait until it has caught up."""
-    while client.call("GET", "/v1/status")["keywords_behind"] != 0:
-        time.sleep(0.1)
 
 
 def ndcg(ranked: Sequence[str], grades: Mapping[str, int], k: int = 10) -> float:

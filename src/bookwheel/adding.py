@@ -149,6 +149,7 @@ def _wait(client: Client, store_id: str, added: Added, progress: Progress) -> No
 
     if added.documents:
         client.wait(store_id, seen=seen)
+        client.wait_for_keywords()
         added.searchable = len(added.documents)
         for failed in client.pages(f"/v1/vector_stores/{store_id}/files", filter="failed"):
             if failed["document_id"] in added.documents:

@@ -112,6 +112,15 @@ class Client:
             time.sleep(pause)
         raise AssertionError("unreachable")
 
+    def wait_for_keywords(self, *, seconds: float = 30.0) -> bool:
+        """Wait until the keyword index, which follows the catalog, has caught up; False when it takes longer."""
+        deadline = time.monotonic() + seconds
+        while self.call("GET", "/v1/status")["keywords_behind"] != 0:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(POLL_SECONDS[0])
+        return True
+
     def search(self, store_id: str, query: str, *, limit: int = 10, **options: Any) -> dict[str, Any]:
         """Search one store."""
         body = {"query": query, "max_num_results": limit, **options}
