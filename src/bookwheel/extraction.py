@@ -66,7 +66,8 @@ def pdf_pages(result: kreuzberg.ExtractionResult, markers: Markers) -> list[str]
     marked = markers.pages(result.content)
     if len(marked) != len(own):
         return own
-    return [_same_text(marks, page) for marks, page in zip(marked, own, strict=True)]
+    # What OCR read stands between the markers only; kreuzberg's own page is empty then.
+    return [_same_text(marks, page) if page.strip() else marks for marks, page in zip(marked, own, strict=True)]
 
 
 def _same_text(marked: str, own: str) -> str:
