@@ -1,6 +1,5 @@
 """What every benchmark here shares: a Bookwheel of its own on a free port, the data sets, the metrics, the report."""
 
-import asyncio
 import contextlib
 import json
 import math
@@ -175,18 +174,3 @@ def report(benchmark: str, figures: Sequence[Figure]) -> None:
                 facts = {name: getattr(figure, name) for name in figure.__slots__}
                 at = datetime.now(UTC).date().isoformat()
                 file.write(json.dumps({"benchmark": benchmark, **facts, "met": figure.met, "date": at}) + "\n")
-
-
-def gather(coroutines: Sequence[Any], *, at_once: int) -> list[Any]:
-    """Run coroutines, a bounded number at a time, in order of the results."""
-
-    async def all_of_them() -> list[Any]:
-        gate = asyncio.Semaphore(at_once)
-
-        async def one(coroutine: Any) -> Any:
-            async with gate:
-                return await coroutine
-
-        return await asyncio.gather(*map(one, coroutines))
-
-    return asyncio.run(all_of_them())
