@@ -37,15 +37,25 @@ class Markers:
 
 
 def extract(
-    source: Path | bytes, media_type: str, output: str, *, markers: Markers | None = None, ocr: bool = False
+    source: Path | bytes,
+    media_type: str,
+    output: str,
+    *,
+    markers: Markers | None = None,
+    ocr: bool = False,
+    ocr_pages: Sequence[int] = (),
 ) -> kreuzberg.ExtractionResult:
-    """Read one file; `output` is "plain" or "markdown". Nothing is cached on disk. Raises KreuzbergError."""
+    """Read one file; `output` is "plain" or "markdown". Nothing is cached on disk. Raises KreuzbergError.
+
+    `ocr` is for images; of a PDF only `ocr_pages` are given to Tesseract, for by itself kreuzberg sends good pages too.
+    """
     config = kreuzberg.ExtractionConfig(
         use_cache=False,
         enable_quality_processing=False,  # it rewrites text, and quotes must be the document's own
         output_format=output,
         html_options={"extract_metadata": False},  # else a block of meta tags precedes the text
-        ocr=kreuzberg.OcrConfig(backend="tesseract") if ocr else None,
+        ocr=kreuzberg.OcrConfig(backend="tesseract") if ocr or ocr_pages else None,
+        force_ocr_pages=list(ocr_pages) or None,
         pages=_page_config(markers),
         concurrency=kreuzberg.ConcurrencyConfig(max_threads=1),
     )

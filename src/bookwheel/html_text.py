@@ -42,6 +42,7 @@ _KEPT = _words(
 )
 _KEPT_ATTRIBUTES = frozenset({"colspan", "rowspan", "start"})
 _FEW_CHARACTERS = 200
+_LABELS = frozenset({"title", "desc", "text"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +69,34 @@ def content_of(source: str) -> WebPage:
         if strict.unclosed or strict.kept * 2 < lenient.kept:
             return lenient.page()
     return strict.page()
+
+
+def drawing_text(source: str) -> str:
+    """What an SVG drawing says: its title, descriptions and labels, each on a line."""
+    labels = _Labels(convert_charrefs=True)
+    labels.feed(source)
+    labels.close()
+    return "\n".join(line for line in (" ".join(text.split()) for text in labels.lines) if line)
+
+
+class _Labels(HTMLParser):
+    def __init__(self, **options: bool) -> None:
+        super().__init__(**options)
+        self.lines: list[str] = []
+        self._open = 0  # elements that hold words, around where we are
+
+    def handle_starttag(self, tag: str, attrs: _Attributes) -> None:  # noqa: ARG002 - HTMLParser gives it
+        if tag in _LABELS:
+            self._open += 1
+            self.lines.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in _LABELS and self._open:
+            self._open -= 1
+
+    def handle_data(self, data: str) -> None:
+        if self._open:
+            self.lines[-1] += data
 
 
 class _Cleaner(HTMLParser):

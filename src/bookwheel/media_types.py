@@ -32,6 +32,7 @@ XLS = "application/vnd.ms-excel"
 MSG = "application/vnd.ms-outlook"
 RTF = "application/rtf"
 HTML = "text/html"
+SVG = "image/svg+xml"
 MARKDOWN = "text/markdown"
 PLAIN = "text/plain"
 CSV = "text/csv"
@@ -50,6 +51,7 @@ _TEXT_SUFFIXES = {
     ".htm": HTML,
     ".html": HTML,
     ".xhtml": HTML,
+    ".svg": SVG,
     ".md": MARKDOWN,
     ".markdown": MARKDOWN,
     ".csv": CSV,

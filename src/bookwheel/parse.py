@@ -27,7 +27,7 @@ from bookwheel.errors import (
     UnsupportedFileError,
 )
 from bookwheel.extraction import INSTALL_OCR, Markers, extract, notes, pdf_pages, translated
-from bookwheel.html_text import SHIELD, content_of, decode_html
+from bookwheel.html_text import SHIELD, content_of, decode_html, drawing_text
 from bookwheel.media_types import detect, quoted, refusal
 from bookwheel.office_text import narrowed, tidy, with_signs, without_references
 from bookwheel.pdf_text import readable
@@ -38,6 +38,7 @@ SMALL_BYTES = 1 << 20
 _MAX_LINE = 100_000  # JSON with longer lines is printed anew, one value on a line
 _TAIL_BYTES = 4096
 _MAX_WARNINGS = 20
+_MAX_OCR_PAGES = 20  # of a document that has text too: about 2 s each, and most such pages are pictures
 _BLANK = " \t\n\v\f\u00a0\u200b\u2060\u3000\ufeff"  # a text of nothing else is empty
 _PAGE_GAP = "\n\n"
 _EMBEDDED = re.compile(r"data:[\w/+.;=-]{1,100};base64,[A-Za-z0-9+/=\s]{64,}")
@@ -119,7 +120,7 @@ class _Source:
 
 
 def _read(source: _Source) -> ParsedText:
-    if source.media_type.startswith("image/"):
+    if source.media_type.startswith("image/") and source.media_type != media_types.SVG:
         return _read_image(source)
     return _READERS.get(source.media_type, _read_office)(source)
 
@@ -199,6 +200,10 @@ def _markdown(html: str) -> str:
     return narrowed(extract(_clean(html).encode(), media_types.HTML, "markdown").content).replace(SHIELD, "")
 
 
+def _read_drawing(source: _Source) -> ParsedText:
+    return _finished(drawing_text(decode_html(source.path.read_bytes())), source, markdown=False)
+
+
 def _read_notebook(source: _Source) -> ParsedText:
     try:
         text = notebook_text(source.text())
@@ -252,12 +257,23 @@ def _read_docx(source: _Source) -> ParsedText:
 
 def _read_pdf(source: _Source) -> ParsedText:
     markers = Markers()
-    result = extract(source.path, source.media_type, "plain", markers=markers, ocr=source.ocr)
-    pages = [_clean(page) for page in readable(pdf_pages(result, markers))]
+    result = extract(source.path, source.media_type, "plain", markers=markers)
+    pages = pdf_pages(result, markers)
+    if source.ocr and (scanned := _scanned(pages)):
+        markers = Markers()
+        result = extract(source.path, source.media_type, "plain", markers=markers, ocr_pages=scanned)
+        pages = pdf_pages(result, markers)
+    pages = [_clean(page) for page in readable(pages)]
     if not any(page.strip() for page in pages):
         raise _textless(source)
     warnings = (*_pdf_warnings(source.path, pages), *notes(result))
     return _paged(pages, source, markdown=False, title=result.metadata.get("title"), warnings=warnings)
+
+
+def _scanned(pages: Sequence[str]) -> list[int]:
+    """Numbers of the pages to give to OCR: all of a scan, a few of a document that also has text."""
+    textless = [number for number, page in enumerate(pages, 1) if not page.strip()]
+    return textless if len(textless) == len(pages) else textless[:_MAX_OCR_PAGES]
 
 
 def _textless(source: _Source) -> UnprocessableFileError:
@@ -305,6 +321,7 @@ _READERS: dict[str, Callable[[_Source], ParsedText]] = {
     media_types.CSV: _read_table,
     media_types.TSV: _read_table,
     media_types.HTML: _read_html,
+    media_types.SVG: _read_drawing,
     media_types.NOTEBOOK: _read_notebook,
     media_types.EMAIL: _read_mail,
     media_types.PDF: _read_pdf,

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from bookwheel.backends.tantivy import TantivyIndex
 
+from bookwheel.backends.tantivy import TantivyIndex
 from bookwheel.ports import KeywordIndex
 from bookwheel.testing.keywords import KeywordIndexContract
 

@@ -1,6 +1,7 @@
 """Reading files: types by content, pages, titles, and errors that help."""
 
 import json
+import shutil
 import zipfile
 from io import BytesIO
 from pathlib import Path
@@ -105,6 +106,31 @@ def test_a_cut_off_pdf_says_so(tmp_path: Path) -> None:
     parsed = read(tmp_path, "a.pdf", pdf("Some text", end=b""))
     assert "Some text" in parsed.text
     assert any("cut off" in warning for warning in parsed.warnings)
+
+
+def test_a_drawing_is_read_by_its_labels(tmp_path: Path) -> None:
+    """Paths and styles of an SVG are not text."""
+    drawing = b"""<svg xmlns="http://www.w3.org/2000/svg"><title>Two walks</title><style>.a{fill:red}</style>
+        <path d="M0 0L10 10"/><text x="1">Worker <tspan>claims</tspan></text><text>Publish &amp; flip</text></svg>"""
+    assert read(tmp_path, "walks.svg", drawing).text == "Two walks\nWorker claims\nPublish & flip"
+    with pytest.raises(NoTextError):
+        read(tmp_path, "logo.svg", b'<svg><path d="M0 0L10 10"/></svg>')
+
+
+@pytest.mark.skipif(shutil.which("tesseract") is None, reason="Tesseract is not installed")
+def test_only_pages_without_text_go_to_ocr(tmp_path: Path) -> None:
+    """A letter drawn on the second page is read; the first page keeps its own characters."""
+    bars = ["0 0 14 100", "46 0 14 100", "0 43 60 14", "90 0 14 100", "120 86 70 14", "148 0 14 100"]  # H I T
+    data = pdf("Zzyxqv is no word that OCR would spell", "x")
+    start = data.index(b"BT /F1 11 Tf 60 700 Td (x) Tj")
+    end = data.index(b"ET", start) + 2
+    drawn = "1 0 0 1 80 500 cm " + "".join(f"{bar} re f " for bar in bars)
+    path = tmp_path / "mixed.pdf"
+    path.write_bytes(data[:start] + drawn.encode() + data[end:])
+    parsed = parse(path, "mixed.pdf", ocr=True)
+    first, second = (parsed.text[page.start : page.end] for page in parsed.pages)
+    assert first == "Zzyxqv is no word that OCR would spell"
+    assert "HIT" in second.upper()
 
 
 def test_a_pdf_without_text_needs_ocr(tmp_path: Path) -> None:
