@@ -10,6 +10,7 @@ Takes some minutes of CPU, nearly all for embeddings of the passages.
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -82,6 +83,7 @@ def passage(row: Row, fused: Fused) -> Hit:
         end=len(row["text"]),
         page=None,
         heading_path=(),
+        language="en",
         ordinal=0,
         document_id=nobody,
         store_id=nobody,
@@ -90,7 +92,11 @@ def passage(row: Row, fused: Fused) -> Hit:
         filename=row["_id"],
         title=row["title"],
         version=1,
+        sha256=bytes(32),
         attributes={},
+        access=None,
+        created_at=datetime.fromtimestamp(0, UTC),
+        updated_at=datetime.fromtimestamp(0, UTC),
     )
 
 

@@ -1,62 +1,186 @@
-"""End-to-end ingestion of passages against the bare embedder alone, in one run.
+"""End-to-end ingestion against the bare embedder alone, and the same again unchanged, in one run.
 
-    uv run python benchmarks/ingestion.py
+    uv run python benchmarks/ingestion.py [--passages N] [--files N] [--rounds N]
 
-The bare embedder is the same model on the same texts in one process with nothing else running. End to end means: HTTP
-upload as NDJSON, cutting, embedding, chunks and vectors in PostgreSQL, everything published and found by a search.
-The two are measured in turns; the figure is the median of the ratios.
+The bare embedder is the same model on the same texts in one process with nothing else running. End to end means, for
+passages: HTTP upload as NDJSON, cutting, embedding, chunks and vectors in PostgreSQL, everything published and in
+both indexes. For files: `bookwheel add` of a folder of real HTML pages (a fixed sample of shared data, debian_docs),
+which are uploaded one by one and read as well; the embedder alone gets exactly the texts that the system embeds, each
+once, read and cut beforehand by the system's own functions. Embedder and system are measured in turns; the figure is
+the median of the ratios. Re-ingestion is the same client calls with the same content again: how many times faster
+they are.
 """
 
+import argparse
 import asyncio
+import os
+import random
+import shutil
+import tempfile
 import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from rich.console import Console
+
+from bookwheel.adding import add_sources
 from bookwheel.backends.openvino.embedder import open_embedder
+from bookwheel.chunk import split
 from bookwheel.client import Client
-from harness import Figure, ingest, load, median, report, running
+from bookwheel.parse import parse
+from bookwheel.types import Chunking
+from harness import DATA, Figure, load, median, report, running
 
-PASSAGES = 2_000
-ROUNDS = 3
+PASSAGES, FILES, ROUNDS = 2_000, 150, 3
+LARGEST_FILE = 400_000  # bytes: a sample of pages, not of books
+PASSAGES_BAR, FILES_BAR, AGAIN_BAR = 90, 85, 20
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One measurement: texts a second of the embedder alone and of the whole, and how much faster it went again."""
+
+    alone: float
+    whole: float
+    again: float
+
+    @property
+    def ratio(self) -> float:
+        """Percent of the embedder's speed."""
+        return 100 * self.whole / self.alone
 
 
 def bare(texts: list[str]) -> float:
-    """Passages per second of the embedder alone, batched as it likes best."""
+    """Texts a second of the embedder alone, batched as it likes best."""
     embedder = open_embedder(None, threads=0)
     asyncio.run(embedder.embed(texts[:64]))
     began = time.perf_counter()
     asyncio.run(embedder.embed(texts))
-    return len(texts) / (time.perf_counter() - began)
+    rate = len(texts) / (time.perf_counter() - began)
+    embedder.close()
+    return rate
 
 
-def end_to_end(corpus: list[dict[str, str]]) -> float:
-    """Passages per second from the first byte sent to everything searchable."""
+def put_passages(client: Client, store_id: str, corpus: list[dict[str, Any]]) -> float:
+    """Seconds from the first byte sent to everything searchable."""
+    began = time.perf_counter()
+    lines = ({"id": one["_id"], "title": one["title"], "text": one["text"]} for one in corpus)
+    for result in client.put_documents(store_id, lines):
+        if "error" in result:
+            raise SystemExit(f"passages: {result}")
+    settled(client, store_id, len(corpus))
+    return time.perf_counter() - began
+
+
+def add_folder(client: Client, store_id: str, folder: Path, files: int) -> float:
+    """Seconds of `bookwheel add FOLDER`, which ends when everything is searchable."""
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - a device
+        began = time.perf_counter()
+        added = add_sources(client, store_id, [str(folder)], Console(file=nowhere))
+        settled(client, store_id, files)
+        took = time.perf_counter() - began
+    if added.failures:
+        raise SystemExit(f"files: {added.failures[:3]}")
+    return took
+
+
+def settled(client: Client, store_id: str, documents: int) -> None:
+    """Wait until all documents are published and in the keyword index."""
+    counts = client.wait(store_id)
+    if counts["completed"] != documents or not client.wait_for_keywords(seconds=600):
+        raise SystemExit(f"of {documents} documents: {counts}")
+
+
+def chunk_count(client: Client, store_id: str) -> int:
+    """Chunks of all documents of a store."""
+    return sum(document["chunk_count"] for document in client.pages(f"/v1/vector_stores/{store_id}/documents"))
+
+
+def warm(client: Client) -> None:
+    """Load what is loaded on first use, the reader of HTML too."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "warm.html").write_text("<p>Warm up the embedder and the reader.</p>")
+        add_folder(client, client.store("warm"), Path(folder), 1)
+
+
+def passages_round(corpus: list[dict[str, Any]], texts: list[str]) -> Round:
+    """Passages, then the same passages again."""
+    alone = bare(texts)
     with running() as server, Client(server.url) as client:
-        ingest(client, "warm", [{"_id": "warm", "title": "warm", "text": "Warm up the embedder."}])
-        store_id, seconds = ingest(client, "passages", corpus)
-        found = client.search(store_id, corpus[-1]["text"][:200], limit=1)
-        if not found["data"]:
+        warm(client)
+        store_id = client.store("passages")
+        first, second = (put_passages(client, store_id, corpus) for _ in range(2))
+        if not client.search(store_id, corpus[-1]["text"][:200], limit=1)["data"]:
             raise SystemExit("the last passage is not found")
-    return len(corpus) / seconds
+    return Round(alone, len(corpus) / first, first / second)
 
 
-def main() -> None:
-    """Alternate the two, report the median ratio."""
-    corpus = load("squad_dev").corpus[:PASSAGES]
+def files_round(folder: Path, files: int, texts: list[str]) -> Round:
+    """A folder, then the same folder again. Rates are in chunks, the repeated ones counted once."""
+    alone = bare(list(dict.fromkeys(texts)))
+    with running() as server, Client(server.url) as client:
+        warm(client)
+        store_id = client.store("files")
+        first, second = (add_folder(client, store_id, folder, files) for _ in range(2))
+        if chunk_count(client, store_id) != len(texts):
+            raise SystemExit(f"the system made {chunk_count(client, store_id)} chunks, the benchmark {len(texts)}")
+    return Round(alone, len(set(texts)) / first, first / second)
+
+
+def sample(files: int, folder: Path) -> list[Path]:
+    """The same real HTML pages every time, copied under names of their own."""
+    root = DATA / "debian_docs" / "files"
+    pages = [path for path in sorted(root.rglob("*.html")) if path.stat().st_size <= LARGEST_FILE]
+    chosen = random.Random(150).sample(pages, files)
+    return [Path(shutil.copy(path, folder / f"{number:03}-{path.name}")) for number, path in enumerate(chosen)]
+
+
+def embedded_texts(paths: list[Path]) -> list[str]:
+    """What the system embeds of these files, made by its own functions."""
+    embedder = open_embedder(None, threads=0)
+    texts = []
+    for path in paths:
+        parsed = parse(path, path.name, ocr=False)
+        pieces = split(parsed, chunking=Chunking(), tokenizer=embedder.tokenizer, title=parsed.title)
+        texts += [piece.embed_text for piece in pieces]
+    embedder.close()
+    return texts
+
+
+def figures(kind: str, rounds: list[Round], *, bar: int, detail: str) -> list[Figure]:
+    """The ratio to the embedder, and how much faster it goes again."""
+    ratio, again = median([one.ratio for one in rounds]), median([one.again for one in rounds])
+    return [
+        Figure(name=f"ingestion of {kind} against the bare embedder", value=ratio, bar=bar, unit="%", detail=detail),
+        Figure(name=f"the same {kind} again, unchanged, against the first time", value=again, bar=AGAIN_BAR, unit="x"),
+    ]
+
+
+def told(one: Round) -> Round:
+    """Print a round."""
+    print(f"bare {one.alone:.1f}/s, end to end {one.whole:.1f}/s, {one.ratio:.1f} %, again {one.again:.1f}x faster")
+    return one
+
+
+def main(passages: int, files: int, rounds: int) -> None:
+    """Both kinds in turn."""
+    corpus = load("squad_dev").corpus[:passages]
     texts = [f"{one['title']}\n{one['text']}" for one in corpus]
-    ratios = []
-    for _ in range(ROUNDS):
-        alone, whole = bare(texts), end_to_end(corpus)
-        print(f"bare embedder {alone:.1f}/s, end to end {whole:.1f}/s, ratio {whole / alone:.3f}")
-        ratios.append(whole / alone)
-    detail = f"median of {ROUNDS}, {len(corpus)} SQuAD passages"
-    report(
-        "ingestion",
-        [
-            Figure(
-                name="ingestion against the bare embedder", value=100 * median(ratios), bar=85, unit="%", detail=detail
-            )
-        ],
-    )
+    detail = f"median of {rounds}, {len(corpus)} SQuAD passages"
+    done = [told(passages_round(corpus, texts)) for _ in range(rounds)]
+    report("ingestion", figures("passages", done, bar=PASSAGES_BAR, detail=detail))
+    with tempfile.TemporaryDirectory(prefix="bookwheel-bench-") as folder:
+        texts = embedded_texts(sample(files, Path(folder)))
+        detail = f"median of {rounds}, {files} files of {len(texts)} chunks"
+        done = [told(files_round(Path(folder), files, texts)) for _ in range(rounds)]
+    report("ingestion", figures("HTML files", done, bar=FILES_BAR, detail=detail))
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description="Ingestion against the bare embedder.")
+    parser.add_argument("--passages", type=int, default=PASSAGES)
+    parser.add_argument("--files", type=int, default=FILES)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    options = parser.parse_args()
+    main(options.passages, options.files, options.rounds)

@@ -1,6 +1,6 @@
 """Run every benchmark and write the table.
 
-    uv run python benchmarks/run.py [NAME ...]          # quality, answers, embedder, ingestion, footprint
+    uv run python benchmarks/run.py [NAME ...]          # all of them when none is named: see NAMES
 
 Writes benchmarks/results.jsonl (one line for each figure, the newest wins) and benchmarks/RESULTS.md.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from harness import machine, read_lines
 
 HERE = Path(__file__).resolve().parent
-NAMES = ("quality", "answers", "embedder", "ingestion", "footprint")
+NAMES = ("quality", "answers", "embedder", "ingestion", "freshness", "takeover", "memory", "footprint")
 LINES, TABLE = HERE / "results.jsonl", HERE / "RESULTS.md"
 
 HEAD = """# Results

@@ -1,8 +1,10 @@
 """Adding folders, files and pages from the command line: what is taken, under which name, and how it is shown."""
 
 import errno
+import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +17,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from bookwheel.client import Client
 from bookwheel.errors import BookwheelError
+from bookwheel.sources.hidden import SKIPPED_FOLDERS
 
-SKIPPED_FOLDERS = frozenset({"node_modules", "__pycache__"})  # and hidden ones
+WEB = ("http://", "https://")
 FETCH_TIMEOUT = 30.0
 FETCH_BYTES = 64 << 20
+PACE_SECONDS = 1.0  # from which on a speed means something
 MEDIA_SUFFIXES = {"text/html": ".html", "text/plain": ".txt", "text/markdown": ".md", "application/pdf": ".pdf"}
 
 
@@ -26,25 +30,47 @@ MEDIA_SUFFIXES = {"text/html": ".html", "text/plain": ".txt", "text/markdown": "
 class Added:
     """What became of one `add`."""
 
-    documents: dict[str, str] = field(default_factory=dict)  #: document id -> source
+    documents: dict[str, str] = field(default_factory=dict)  #: document id -> source, of what was uploaded
     failures: list[tuple[str, str]] = field(default_factory=list)  #: source, reason with remedy
-    searchable: int = 0  #: documents that went live
+    unchanged: int = 0  #: files that the store has already, byte for byte
+    searchable: int = 0  #: documents that are live now
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A document that the store has already."""
+
+    hash: str
+    complete: bool
+    file_id: str | None
 
 
 def add_sources(client: Client, store_id: str, sources: Sequence[str], console: Console) -> Added:
     """Add files, folders and URLs, wait until they are searchable, and tell of every failure."""
     added = Added()
     with _progress(console) as progress:
-        uploading = progress.add_task("Uploading", total=None)
+        uploading = progress.add_task("Uploading", total=None, note="")
+        known = _known(client, store_id)
         for source in sources:
             for item in _expand(source, added):
-                _add_one(client, store_id, item, added)
-                progress.update(uploading, completed=len(added.documents) + len(added.failures))
-        progress.update(uploading, total=len(added.documents) + len(added.failures))
+                _add_one(client, store_id, item, added, known, bulk=_is_many(source))
+                progress.update(uploading, completed=len(added.documents) + len(added.failures) + added.unchanged)
+        progress.update(uploading, total=len(added.documents) + len(added.failures) + added.unchanged)
         _wait(client, store_id, added, progress)
+    added.searchable += added.unchanged
     for source, reason in added.failures:
         console.print(f"[red]✗[/red] {printable(source)}: {printable(reason)}", highlight=False, soft_wrap=True)
     return added
+
+
+def _known(client: Client, store_id: str) -> dict[str, _Known]:
+    documents = client.pages(f"/v1/vector_stores/{store_id}/documents")
+    return {one["id"]: _Known(one["hash"], one["status"] == "completed", one["file_id"]) for one in documents}
+
+
+def _is_many(source: str) -> bool:
+    """Whether a source stands for many documents, which let single uploads go first."""
+    return not source.startswith(WEB) and Path(source).expanduser().is_dir()
 
 
 def printable(text: str) -> str:
@@ -60,13 +86,14 @@ def _progress(console: Console) -> Progress:
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
         console=console,
         transient=not console.is_terminal,
     )
 
 
 def _expand(source: str, added: Added) -> Iterator[str]:
-    if source.startswith(("http://", "https://")):
+    if source.startswith(WEB):
         yield source
         return
     path = Path(source).expanduser()
@@ -89,20 +116,37 @@ def _walk(folder: Path, added: Added) -> Iterator[str]:
                 yield os.path.join(here, name)  # noqa: PTH118 - names may not be valid text; os.walk gives strings
 
 
-def _add_one(client: Client, store_id: str, source: str, added: Added) -> None:
+def _add_one(
+    client: Client, store_id: str, source: str, added: Added, known: Mapping[str, _Known], *, bulk: bool
+) -> None:
     try:
-        if source.startswith(("http://", "https://")):
+        if source.startswith(WEB):
             document = _add_page(client, store_id, source)
         else:
             path = _regular(Path(source))
+            name = _text(path.resolve())
+            old = known.get(name)
+            if old is not None and old.complete and old.hash == _sha256(path):
+                added.unchanged += 1
+                return
             document = client.add_file(
-                store_id, path, external_id=_text(path.resolve()), filename=_text(Path(path.name))
+                store_id,
+                path,
+                external_id=name,
+                filename=_text(Path(path.name)),
+                bulk=bulk,
+                replaces=old.file_id if old else None,
             )
         added.documents[document["document_id"]] = source
     except (OSError, httpx.HTTPError) as error:
         added.failures.append((source, f"cannot be read: {getattr(error, 'strerror', None) or error}."))
     except BookwheelError as error:
         added.failures.append((source, error.message))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return str(hashlib.file_digest(file, "sha256").hexdigest())
 
 
 def _regular(path: Path) -> Path:
@@ -141,11 +185,13 @@ def _page_name(url: str, content_type: str) -> str:
 
 
 def _wait(client: Client, store_id: str, added: Added, progress: Progress) -> None:
-    reading = progress.add_task("Reading", total=len(added.documents))
+    reading = progress.add_task("Reading", total=len(added.documents), note="")
+    pace = _Pace()
 
-    def seen(counts: Mapping[str, int]) -> None:
-        left = min(counts["in_progress"], len(added.documents))
-        progress.update(reading, completed=len(added.documents) - left)
+    def seen(store: Mapping[str, Any]) -> None:
+        left = min(store["file_counts"]["in_progress"], len(added.documents))
+        done = len(added.documents) - left
+        progress.update(reading, completed=done, note=pace.note(_chunks(client, store), done, len(added.documents)))
 
     if added.documents:
         client.wait(store_id, seen=seen)
@@ -155,3 +201,26 @@ def _wait(client: Client, store_id: str, added: Added, progress: Progress) -> No
             if failed["document_id"] in added.documents:
                 added.searchable -= 1
                 added.failures.append((added.documents[failed["document_id"]], failed["last_error"]["message"]))
+
+
+def _chunks(client: Client, store: Mapping[str, Any]) -> int:
+    """Chunks that are live, and those of the documents being read."""
+    running = client.call("GET", "/v1/jobs", params={"state": "running", "store_id": store["id"], "limit": "100"})
+    return int(store["chunk_count"]) + sum(job["chunks_written"] for job in running["data"])
+
+
+class _Pace:
+    """How fast it goes and how long it will take."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._chunks: int | None = None  #: at the first look
+
+    def note(self, chunks: int, done: int, total: int) -> str:
+        """For the end of the progress bar, such as `85 passages/s, about 40 s left`."""
+        took = time.monotonic() - self._began
+        if self._chunks is None or took < PACE_SECONDS:
+            self._chunks = chunks if self._chunks is None else self._chunks
+            return ""
+        speed = f"{max(0, chunks - self._chunks) / took:.0f} passages/s"
+        return f"{speed}, about {took * (total - done) / done:.0f} s left" if done else speed

@@ -1,10 +1,9 @@
 """The composition root: settings in, ports out. The only importer of backends, each when a URL asks for it."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 from bookwheel.errors import SettingsError
 from bookwheel.settings import Settings
@@ -32,8 +31,8 @@ async def migrate_database(settings: Settings) -> list[str]:
     return await migrate(database_url(settings))
 
 
-def job_app(settings: Settings, run: Callable[[Sequence[UUID]], Awaitable[None]]) -> "App":
-    """The queue's app; `run` is called with the documents of each job."""
+def job_app(settings: Settings, run: Callable[..., Awaitable[None]]) -> "App":
+    """The queue's app; `run(urgent=...)` is called when documents wait."""
     from bookwheel.backends.postgres.jobs import job_app
 
     return job_app(database_url(settings), run)

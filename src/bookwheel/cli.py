@@ -20,9 +20,12 @@ from bookwheel.client import Client
 from bookwheel.data_directory import holder
 from bookwheel.doctor import examine
 from bookwheel.errors import BookwheelError, NotFoundError
+from bookwheel.jobs_cli import jobs_app, show_orphans
 from bookwheel.settings import Settings, load_settings
+from bookwheel.sources_cli import sources_app
 from bookwheel.supervisor import Stack, die_with_parent, running_stack
 from bookwheel.telemetry import configure_logging
+from bookwheel.types import Strategy
 
 STORE = "default"
 QUESTION = "Why can a deleted document never be found again?"
@@ -86,11 +89,15 @@ def add(
     sources: Annotated[list[str], typer.Argument(help="Files, folders or URLs.")],
     data_dir: DataDir = None,
     store: StoreName = STORE,
+    chunking: Annotated[
+        Strategy | None, typer.Option(help="How a store that this command makes cuts its documents.")
+    ] = None,
 ) -> None:
     """Add files, folders or URLs to a store and wait until they are searchable."""
     with _client(data_dir) as client:
-        added = add_sources(client, client.store(store), sources, out)
-    out.print(f"{added.searchable} searchable in {store!r}, {len(added.failures)} failed", highlight=False)
+        added = add_sources(client, client.store(store, chunking=chunking), sources, out)
+    unchanged = f" ({added.unchanged} unchanged)" if added.unchanged else ""
+    out.print(f"{added.searchable} searchable in {store!r}{unchanged}, {len(added.failures)} failed", highlight=False)
     if added.failures:
         raise typer.Exit(FAILED)
 
@@ -138,8 +145,32 @@ def rm(
 
 
 @app.command()
-def check(data_dir: DataDir = None) -> None:
+def pause(store: StoreName = STORE, data_dir: DataDir = None) -> None:
+    """Stop ingesting into a store; it stays searchable and takes uploads."""
+    _steer(data_dir, store, "pause")
+
+
+@app.command()
+def resume(store: StoreName = STORE, data_dir: DataDir = None) -> None:
+    """Ingest what waits in a paused store."""
+    _steer(data_dir, store, "resume")
+
+
+@app.command()
+def check(
+    data_dir: DataDir = None,
+    orphans: Annotated[
+        bool, typer.Option("--orphans", help="Compare what every backend holds with the catalog.")
+    ] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="With --orphans: remove or ingest again.")] = False,
+) -> None:
     """Say what is configured, what answers, and what to do about what does not."""
+    if orphans or repair:
+        with _client(data_dir) as client:
+            none = show_orphans(out, client.call("POST" if repair else "GET", "/v1/orphans"))
+        if not none and not repair:
+            raise typer.Exit(FAILED)
+        return
     if not show.findings(out, asyncio.run(examine(load_settings(data_dir=data_dir)))):
         raise typer.Exit(FAILED)
 
@@ -250,6 +281,12 @@ def _add_at_start(stack: Stack, paths: list[str], store: str) -> None:
         add_sources(client, client.store(store), paths, out)
 
 
+def _steer(data_dir: Path | None, store: str, verb: str) -> None:
+    with _client(data_dir) as client:
+        client.call("POST", f"/v1/vector_stores/{client.store(store, create=False)}/{verb}")
+    out.print(f"{verb}d {store!r}", highlight=False)
+
+
 def _remove(client: Client, store_id: str, name: str) -> bool:
     for candidate in dict.fromkeys((str(Path(name).expanduser().resolve()), name)):
         try:
@@ -287,6 +324,12 @@ def _stack_client(settings: Settings) -> Iterator[Client]:
                 yield client
         finally:
             runner.run(manager.__aexit__(None, None, None))
+
+
+app.add_typer(sources_app(_client, out), name="sources")
+
+
+app.add_typer(jobs_app(_client, out), name="jobs")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """A small client for the HTTP API: what the command line uses, and what OpenAI's SDK lacks."""
 
+import contextlib
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,7 +12,7 @@ from urllib.parse import quote
 import httpx
 import orjson
 
-from bookwheel.errors import BookwheelError, NotFoundError, UnavailableError
+from bookwheel.errors import BookwheelError, ConflictError, NotFoundError, UnavailableError
 
 TIMEOUT = httpx.Timeout(60.0, connect=5.0, write=600.0)
 POLL_SECONDS = (0.05, 0.1, 0.2, 0.5)  # between looks while waiting; the last one goes on
@@ -52,16 +53,20 @@ class Client:
             raise UnavailableError(f"{self.url} does not answer ({error}). Is `bookwheel up` running?") from error
         return dict(_checked(response))
 
-    def store(self, name: str, *, create: bool = True) -> str:
-        """The id of the store with this name, made when it is missing."""
+    def store(self, name: str, *, create: bool = True, chunking: str | None = None) -> str:
+        """The id of the store with this name, made when it is missing, with this chunking strategy when given.
+
+        Raises ConflictError when a store that is there has another strategy."""
         for store in self.pages("/v1/vector_stores", order="asc"):
             if store["name"] == name:
+                _check_chunking(store, chunking)
                 return str(store["id"])
         if not create:
             raise NotFoundError(
                 f"There is no vector store named {name!r}. Make one with `bookwheel add --store {name}`."
             )
-        return str(self.call("POST", "/v1/vector_stores", json={"name": name})["id"])
+        body = {"name": name, **({"chunking_strategy": {"type": chunking}} if chunking else {})}
+        return str(self.call("POST", "/v1/vector_stores", json=body)["id"])
 
     def pages(self, path: str, **parameters: str) -> Iterator[dict[str, Any]]:
         """All items of a list, page by page."""
@@ -77,12 +82,27 @@ class Client:
         """Upload a file's bytes, streamed."""
         return self.call("POST", "/v1/files", files={"file": (filename, data)}, data={"purpose": "assistants"})
 
-    def add_file(self, store_id: str, path: Path, *, external_id: str, filename: str | None = None) -> dict[str, Any]:
-        """Upload a file and put it into a store under the caller's id; the same id again replaces it."""
+    def add_file(
+        self,
+        store_id: str,
+        path: Path,
+        *,
+        external_id: str,
+        filename: str | None = None,
+        bulk: bool = False,
+        replaces: str | None = None,
+    ) -> dict[str, Any]:
+        """Upload a file and put it into a store under the caller's id; the same id again replaces it. With `bulk`
+        single uploads of others go first. `replaces` names the file that the document was made of before: it is
+        removed unless something else is made of it."""
         with path.open("rb") as data:
             uploaded = self.upload(filename or path.name, data)
-        body = {"file_id": uploaded["id"], "external_id": external_id}
-        return self.call("POST", f"/v1/vector_stores/{store_id}/files", json=body)
+        body = {"file_id": uploaded["id"], "external_id": external_id, "bulk": bulk}
+        made = self.call("POST", f"/v1/vector_stores/{store_id}/files", json=body)
+        if replaces is not None:
+            with contextlib.suppress(NotFoundError):  # its owner was quicker
+                self.call("DELETE", f"/v1/files/{replaces}", params={"unless_used": "true"})
+        return made
 
     def put_documents(self, store_id: str, lines: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         """Upsert many small documents in one request; yields the server's line for each, as it comes."""
@@ -101,14 +121,14 @@ class Client:
         """Remove the document with the caller's id. Raises NotFoundError."""
         self.call("DELETE", f"/v1/vector_stores/{store_id}/documents/{quote(external_id, safe='')}")
 
-    def wait(self, store_id: str, *, seen: Callable[[Mapping[str, int]], None] | None = None) -> Mapping[str, int]:
-        """Wait until nothing in the store is in progress; returns its file counts. `seen` gets each count."""
+    def wait(self, store_id: str, *, seen: Callable[[Mapping[str, Any]], None] | None = None) -> Mapping[str, int]:
+        """Wait until nothing in the store is in progress; returns its file counts. `seen` gets the store each time."""
         for pause in itertools.chain(POLL_SECONDS, itertools.repeat(POLL_SECONDS[-1])):
-            counts = self.call("GET", f"/v1/vector_stores/{store_id}")["file_counts"]
+            store = self.call("GET", f"/v1/vector_stores/{store_id}")
             if seen:
-                seen(counts)
-            if counts["in_progress"] == 0:
-                return dict(counts)
+                seen(store)
+            if store["file_counts"]["in_progress"] == 0:
+                return dict(store["file_counts"])
             time.sleep(pause)
         raise AssertionError("unreachable")
 
@@ -131,6 +151,15 @@ class Client:
         messages = [{"role": "user", "content": question}]
         body = {"model": "bookwheel", "messages": messages, "vector_store_ids": [store_id]}
         return self.call("POST", "/v1/chat/completions", json=body)
+
+
+def _check_chunking(store: Mapping[str, Any], wanted: str | None) -> None:
+    """`static` is how the API shows the strategy `structure`."""
+    held = store["chunking_strategy"]["type"].replace("static", "structure")
+    if wanted not in (None, "auto", held):
+        raise ConflictError(
+            f"The store {store['name']!r} exists and is cut by {held!r}. Leave --chunking out, or name a new store."
+        )
 
 
 def _checked(response: httpx.Response) -> Any:

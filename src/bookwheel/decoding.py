@@ -1,7 +1,10 @@
 """Bytes of a text file to text: byte order marks, UTF-8, UTF-16 and UTF-32 without marks, then legacy encodings."""
 
 import codecs
+import io
 import re
+from collections.abc import Iterator
+from pathlib import Path
 
 from chardetng_py import detect as guess
 
@@ -32,7 +35,8 @@ _CODECS = {
 }
 _SAMPLE_BYTES = 1 << 16
 _GUESS_BYTES = 4 << 20
-_EBCDIC_SPACE, _EBCDIC_BREAKS = 0x40, (0x15, 0x25)
+_BLOCK_BYTES = 1 << 20  # read at once of a file that is not held in memory
+_EBCDIC, _EBCDIC_SPACE, _EBCDIC_BREAKS = "cp500", 0x40, (0x15, 0x25)
 _CONTROLS = bytes(set(range(32)) - {8, 9, 10, 12, 13, 27})
 _C1 = re.compile(r"[\x80-\x9f]+")
 # What a page may say of itself; Python knows codecs, such as idna, that hostile bytes keep busy for hours.
@@ -65,12 +69,76 @@ def decode(data: bytes, declared: str | None = None) -> str:
     return _utf8(data) or _declared(data, declared) or _ebcdic(data) or _legacy(data)
 
 
+def decode_blocks(path: Path) -> Iterator[str]:
+    """The text of a file block by block, line ends as \\n; the encoding is judged as `decode` does, on all of it.
+
+    Raises NotTextError and OSError.
+    """
+    mark, codec = _codec_of(path)
+    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(codec)("replace"), translate=True)
+    with path.open("rb") as file:
+        file.seek(mark)
+        while block := file.read(_BLOCK_BYTES):
+            text = decoder.decode(block)
+            yield text.replace("\x85", "\n") if codec == _EBCDIC else text
+    yield decoder.decode(b"", final=True)
+
+
+def _codec_of(path: Path) -> tuple[int, str]:
+    """The length of the byte order mark, and the codec."""
+    with path.open("rb") as file:
+        head = file.read(_GUESS_BYTES)
+    for mark, codec in _MARKS:
+        if head.startswith(mark):
+            return len(mark), codec
+    found = _Survey(path)
+    if found.nuls:
+        return 0, _wide_codec(head)
+    if b"\x1b$" in head or b"\x1b(" in head:
+        return 0, "iso2022_jp"
+    if found.is_utf8:
+        return 0, "utf-8"
+    if _ebcdic(head) is not None:
+        return 0, _EBCDIC
+    _legacy(found.sample)
+    return 0, _legacy_codec(found.sample)
+
+
+class _Survey:
+    """One pass over a file: whether it has NULs, whether it is UTF-8, and a sample of what is not ASCII.
+
+    Raises NotTextError for one with too many controls.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.nuls, self.sample = False, b""
+        size = controls = broken = strange = 0
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK_BYTES):
+                self.nuls = self.nuls or b"\0" in block
+                size += len(block)
+                controls += len(block) - len(block.translate(None, _CONTROLS))
+                text = decoder.decode(block)
+                if not block.isascii():
+                    self.sample += block if len(self.sample) < _GUESS_BYTES else b""
+                    broken += text.count("\ufffd")
+                    strange += len(text) - len(text.encode("ascii", "ignore"))
+        self.is_utf8 = strange >= 20 * broken
+        if not self.nuls and controls > _MAX_BINARY_SHARE * size + _FEW_CONTROLS:
+            raise NotTextError
+
+
 # Where the NULs of these encodings stand: the width of a unit, and the place of its highest byte.
 _WIDE = {"utf-32-le": (4, 3), "utf-32-be": (4, 0), "utf-16-le": (2, 1), "utf-16-be": (2, 0)}
 _MIN_ALIGNED_SHARE = 0.7
 
 
 def _wide(data: bytes) -> str:
+    return data.decode(_wide_codec(data), "replace")
+
+
+def _wide_codec(data: bytes) -> str:
     """UTF-16 or UTF-32 without a mark: the reading with the most ASCII in it, for every script has spaces or breaks."""
     sample = data[:_SAMPLE_BYTES]
     readings = {c: sample.decode(c, "replace") for c in _WIDE}
@@ -82,7 +150,7 @@ def _wide(data: bytes) -> str:
     strange = sum(not (c.isprintable() or c.isspace()) or c == "\ufffd" for c in text)
     if _ascii_share(text) < 0.02 or strange > _MAX_BINARY_SHARE * len(text) or "\0" in text:
         raise NotTextError
-    return data.decode(codec, "replace")
+    return codec
 
 
 def _ascii_share(text: str) -> float:
@@ -124,16 +192,20 @@ def _ebcdic(data: bytes) -> str | None:
     breaks = sum(sample.count(b) for b in _EBCDIC_BREAKS)
     if sample.count(_EBCDIC_SPACE) < 0.08 * len(sample) or sample.count(b" ") > 0.01 * len(sample) or not breaks:
         return None
-    return data.decode("cp500").replace("\x85", "\n")
+    return data.decode(_EBCDIC).replace("\x85", "\n")
 
 
 def _legacy(data: bytes) -> str:
     _refuse_controls(data)
-    label = guess(data[:_GUESS_BYTES]).lower()
-    text = data.decode(_CODECS.get(label, label), "replace")
+    text = data.decode(_legacy_codec(data), "replace")
     if _undecoded(text) > _MAX_UNDECODED_SHARE:
         raise NotTextError
     return text
+
+
+def _legacy_codec(data: bytes) -> str:
+    label = guess(data[:_GUESS_BYTES]).lower()
+    return _CODECS.get(label, label)
 
 
 def _undecoded(text: str) -> float:

@@ -17,7 +17,12 @@
     - NeedsOcrError
     - ParseTimeoutError
     - ParseMemoryError
+    - TooManyChunksError
   + SettingsError (500)
+  + SourceError (502)
+    - SourceGoneError
+    - FetchRefusedError
+    - FetchFailedError
   + UnavailableError (503, retryable)
     - DatabaseUnavailableError
     - IndexUnavailableError
@@ -157,10 +162,45 @@ class ParseMemoryError(UnprocessableFileError):
     code = "parse_memory"
 
 
+class TooManyChunksError(UnprocessableFileError):
+    """The document makes too many passages. Split it, or raise BOOKWHEEL_MAX_CHUNKS_PER_DOCUMENT."""
+
+    code = "too_many_chunks"
+
+
 class SettingsError(BookwheelError):
     """A setting is not valid. `bookwheel check` lists all settings and what they accept."""
 
     code = "invalid_setting"
+
+
+class SourceError(BookwheelError):
+    """The source cannot be read. Its documents stay as they are until it can be read again."""
+
+    status = 502
+    code = "source_error"
+
+
+class SourceGoneError(SourceError):
+    """The place is gone. Its documents stay until it is back or the source is removed."""
+
+    code = "source_gone"
+
+
+class FetchRefusedError(SourceError):
+    """The address is not public. Use a public one, or set BOOKWHEEL_FETCH_ALLOW_PRIVATE=true on a trusted network."""
+
+    code = "fetch_refused"
+
+
+class FetchFailedError(SourceError):
+    """The page could not be fetched. It is tried again later."""
+
+    code = "fetch_failed"
+
+    def __init__(self, message: str | None = None, *, param: str | None = None, http_status: int | None = None) -> None:
+        super().__init__(message, param=param)
+        self.http_status = http_status  #: what the site answered, if it did
 
 
 class UnavailableError(BookwheelError):

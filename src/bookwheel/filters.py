@@ -1,4 +1,4 @@
-"""Filters on document attributes: two ways to write them, one small tree, one meaning.
+"""Filters on attributes and on what is known of every chunk: two ways to write them, one small tree, one meaning.
 
 OpenAI's grammar, with `not`, `contains` and `exists` added:
 
@@ -27,17 +27,24 @@ What a comparison means, the same in every backend:
 * `ne` and `nin` are exactly "not `eq`" and "not `in`", as in MongoDB: a document without the key, or with another type,
   matches them. So a missing key matches only `ne`, `nin`, `exists: false` and `not`.
 * There is no third truth value: `not` turns false into true, whatever the reason for the false.
+
+Keys that begin with `document.` or `chunk.` are not attributes but what Bookwheel itself knows, see `KEYS`; other such
+keys are refused. They compare as attributes do. A key of kind `time` takes ISO dates and times, in UTC unless they say
+otherwise (`2024-01-31` is its first moment), or Unix seconds. With a key of a chunk, single chunks of a document pass.
 """
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from math import isfinite
 from typing import Any, Literal, cast, get_args
 
 from bookwheel.errors import InvalidFilterError
+from bookwheel.types import Chunk, Document
 
-Scalar = str | int | float | bool
+Scalar = str | int | float | bool | datetime  # times are compared by the keys of kind `time` only
+Kind = Literal["string", "number", "boolean", "time"]
 Operator = Literal["eq", "ne", "gt", "gte", "lt", "lte", "in", "nin", "contains", "exists"]
 
 MAX_DEPTH = 8  #: levels of and, or, not
@@ -54,6 +61,25 @@ ORDERINGS: Mapping[str, Callable[[Any, Any], bool]] = {
     "lte": operator.le,
 }
 COMPOUNDS = frozenset({"and", "or", "not"})
+
+DOCUMENT_PREFIX, CHUNK_PREFIX = "document.", "chunk."
+RESERVED = (DOCUMENT_PREFIX, CHUNK_PREFIX)
+
+#: What Bookwheel knows of every chunk, and the kind of its value, or of each element where it is a list.
+KEYS: Mapping[str, Kind] = {
+    "document.file_id": "string",  #: as in search results: `file-...`, or `doc_...` where it was put as text
+    "document.path": "string",  #: the caller's own id, `external_id`
+    "document.filename": "string",
+    "document.title": "string",
+    "document.hash": "string",  #: SHA-256 as in types.Document, lower-case hexadecimal digits
+    "document.access": "string",  #: a list; missing where everybody may read it
+    "document.created_at": "time",
+    "document.updated_at": "time",
+    "chunk.page": "number",  #: from 1; missing where the format has no pages
+    "chunk.ordinal": "number",  #: from 0
+    "chunk.language": "string",
+    "chunk.heading": "string",  #: a list: the heading path
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,8 +124,45 @@ def parse(raw: object, *, path: str = "filters") -> Expression:
     return expression
 
 
+def uses_chunks(expression: Expression) -> bool:
+    """Whether chunks of one document may differ in passing."""
+    match expression:
+        case Comparison(key=key):
+            return key.startswith(CHUNK_PREFIX)
+        case Not(part=part):
+            return uses_chunks(part)
+        case And(parts=parts) | Or(parts=parts):
+            return any(map(uses_chunks, parts))
+
+
+def document_values(document: Document) -> dict[str, Any]:
+    """What a filter sees of a document: its attributes and the built-in keys, which hide attributes of their names."""
+    file_id = f"doc_{document.id.hex}" if document.file_id is None else f"file-{document.file_id.hex}"
+    return {
+        **document.attributes,
+        "document.file_id": file_id,
+        "document.path": document.external_id,
+        "document.filename": document.filename,
+        "document.title": document.title,
+        "document.hash": document.sha256.hex(),
+        "document.access": document.access,
+        "document.created_at": document.created_at,
+        "document.updated_at": document.updated_at,
+    }
+
+
+def chunk_values(chunk: Chunk) -> dict[str, Any]:
+    """What a filter sees of a chunk beside its document."""
+    return {
+        "chunk.page": chunk.piece.page,
+        "chunk.ordinal": chunk.ordinal,
+        "chunk.language": chunk.piece.language,
+        "chunk.heading": chunk.piece.heading_path,
+    }
+
+
 def matches(expression: Expression, attributes: Mapping[str, Any]) -> bool:
-    """Whether a document with these attributes passes: the reference that every backend agrees with."""
+    """Whether what has these attributes or values passes: the reference that every backend agrees with."""
     match expression:
         case And(parts=parts):
             return all(matches(part, attributes) for part in parts)
@@ -131,20 +194,23 @@ def _holds(op: str, element: object, value: object) -> bool:
         return any(_equal(element, one) for one in cast("tuple[Scalar, ...]", value))
     if op == "eq":
         return _equal(element, value)
-    kind = _kind(element)
-    return kind in {"string", "number"} and kind == _kind(value) and ORDERINGS[op](element, value)
+    kind = kind_of(element)
+    return kind not in (None, "boolean") and kind == kind_of(value) and ORDERINGS[op](element, value)
 
 
 def _equal(one: object, other: object) -> bool:
-    kind = _kind(one)
-    return kind is not None and kind == _kind(other) and one == other
+    kind = kind_of(one)
+    return kind is not None and kind == kind_of(other) and one == other
 
 
-def _kind(value: object) -> str | None:
+def kind_of(value: object) -> Kind | None:
+    """What a value can be compared with; None for null and for what is no scalar."""
     if isinstance(value, bool):  # before numbers: True is an int
         return "boolean"
     if isinstance(value, int | float):
         return "number"
+    if isinstance(value, datetime):
+        return "time"
     return "string" if isinstance(value, str) else None
 
 
@@ -235,25 +301,53 @@ def _nodes(raw: object, path: str, depth: int) -> tuple[Expression, ...]:
 def _comparison(key: str, op: str, value: object, path: str) -> Comparison:
     checked: Scalar | tuple[Scalar, ...]
     if op in ("in", "nin"):
-        checked = _values(value, path)
-    elif op == "exists" and not isinstance(value, bool):
-        raise _wrong(path, f"must be true or false for exists, not {_name(value)}")
-    elif op in ORDERINGS and _kind(value) not in ("string", "number"):
+        checked = _values(key, value, path)
+    elif op == "exists":
+        checked = _truth(value, path)
+    elif op in ORDERINGS and kind_of(value) not in ("string", "number"):
         raise _wrong(path, f"must be a string or a number for {op}, not {_name(value)}")
     else:
-        checked = _scalar(value, path)
+        checked = _value(key, value, path)
     return Comparison(key=key, op=cast("Operator", op), value=checked)
 
 
-def _values(raw: object, path: str) -> tuple[Scalar, ...]:
+def _truth(value: object, path: str) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong(path, f"must be true or false for exists, not {_name(value)}")
+    return value
+
+
+def _values(key: str, raw: object, path: str) -> tuple[Scalar, ...]:
     if not isinstance(raw, list | tuple):
         raise _wrong(path, f"must be a list, not {_name(raw)}")
     if len(raw) > MAX_VALUES:
         raise _wrong(path, f"has {len(raw)} values; at most {MAX_VALUES} are allowed")
-    return tuple(_scalar(value, f"{path}[{index}]") for index, value in enumerate(raw))
+    return tuple(_value(key, value, f"{path}[{index}]") for index, value in enumerate(raw))
 
 
-def _scalar(value: object, path: str) -> Scalar:
+def _value(key: str, raw: object, path: str) -> Scalar:
+    value = _scalar(raw, path)
+    if KEYS.get(key) != "time":
+        return value
+    moment = None if isinstance(value, bool) else _moment(value)
+    if moment is None:
+        expected = "a date such as 2024-01-31 or 2024-01-31T12:00:00Z, or Unix seconds"
+        raise _wrong(path, f"must be {expected}, not {value!r:.80}")
+    return moment
+
+
+def _moment(value: str | float) -> datetime | None:
+    """A date or Unix seconds as a moment in UTC; None for others and outside the years 1 to 9999."""
+    try:
+        if not isinstance(value, str):
+            return datetime.fromtimestamp(value, UTC)
+        moment = datetime.fromisoformat(value)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _scalar(value: object, path: str) -> str | int | float | bool:
     if not isinstance(value, str | int | float):
         raise _wrong(path, f"must be a string, a number or a boolean, not {_name(value)}")
     if isinstance(value, float) and not isfinite(value):
@@ -267,6 +361,8 @@ def _key(raw: object, path: str) -> str:
     if not isinstance(raw, str) or not raw:
         raise _wrong(path, f"must be the name of an attribute, not {raw!r:.80}")
     _check_text(raw, path, MAX_KEY)
+    if raw.startswith(RESERVED) and raw not in KEYS:
+        raise _wrong(path, f"is not known; the built-in keys are {', '.join(KEYS)}")
     return raw
 
 

@@ -5,33 +5,46 @@ stores once, and only publishing makes a version visible.
 """
 
 import asyncio
-import itertools
-from collections.abc import AsyncIterator, Iterator, Sequence
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
-from uuid import UUID
 
 import numpy as np
 import structlog
+from tokenizers import Tokenizer
 
-from bookwheel.chunk import chunks as cut
+from bookwheel.chunk import numbered
 from bookwheel.errors import BookwheelError, NoTextError, NotFoundError, UnprocessableFileError
+from bookwheel.media_types import too_many_chunks
 from bookwheel.ports import Ports, Vectors
-from bookwheel.telemetry import INGEST_DOCUMENTS, stage
-from bookwheel.types import Chunk, Claim, ParsedText
+from bookwheel.semantic import Joiner
+from bookwheel.telemetry import ERRORS, INGEST_DOCUMENTS, stage
+from bookwheel.types import Chunk, Chunking, Claim, CutText
 
+DOCUMENTS_PER_CLAIM = 256  # enough to sort by length and fill the embedder's batches
+BYTES_PER_CLAIM = 4 << 20  # of sources: what one job holds in memory is bounded
 BATCH_CHUNKS = 256  # chunks embedded and written at once
-THREAD_TEXT = 20_000  # characters from which cutting leaves the event loop
+MAX_BACKOFF_SECONDS = 60.0
+SUSPECT_DEATHS = 2  # of workers with the document in hand, from which on it is ingested alone
+MAX_DEATHS = 6
 
 log = structlog.get_logger()
 
 
 class Parser(Protocol):
-    """Reads a file as text, somewhere safe."""
+    """Reads and cuts documents, somewhere safe."""
 
-    async def parse(self, path: Path, filename: str) -> ParsedText:
-        """Raises UnprocessableFileError."""
+    max_chunks: int  #: of one document
+
+    def cut(
+        self, source: Path | str, filename: str, *, chunking: Chunking, tokenizer: Tokenizer, title: str | None = None
+    ) -> AsyncGenerator[CutText, None]:
+        """The pieces of a file or a text in batches, each made when it is asked for: at least one batch, and for the
+        strategy `semantic` groups of sentences. Raises UnprocessableFileError."""
+        ...
 
 
 @dataclass(slots=True)
@@ -42,37 +55,94 @@ class _Job:
     timings: dict[str, float] = field(default_factory=dict)
 
 
-async def ingest(
-    document_ids: Sequence[UUID], *, owner: str, lease_seconds: float, ports: Ports, parser: Parser
-) -> int:
-    """Bring those of the documents that are unfinished and free to their wanted version; returns how many went live.
+async def ingest_waiting(*, owner: str, lease_seconds: float, urgent: bool, ports: Ports, parser: Parser) -> int:
+    """Take what waits, with `urgent` only single uploads, until nothing is left; returns how many went live.
 
-    What cannot be read is marked failed. Raises retryable errors with the claims given back.
+    What cannot be read is marked failed, what may pass is tried again later. Raises retryable errors of the catalog.
     """
-    claims = await ports.ingestion.claim(document_ids, owner=owner, lease_seconds=lease_seconds)
+    live = 0
+    while True:
+        claims = await ports.ingestion.claim_next(
+            owner=owner,
+            lease_seconds=lease_seconds,
+            limit=DOCUMENTS_PER_CLAIM,
+            max_bytes=BYTES_PER_CLAIM,
+            urgent=urgent,
+        )
+        if not claims:
+            return live
+        if len(claims) > 1:
+            await ports.jobs.wake()  # there may be more than one worker's fill
+        live += await ingest(claims, lease_seconds=lease_seconds, ports=ports, parser=parser)
+
+
+async def ingest(claims: Sequence[Claim], *, lease_seconds: float, ports: Ports, parser: Parser) -> int:
+    """Bring claimed documents to their wanted version; returns how many went live.
+
+    Documents that workers died with are ingested alone, and given up when that goes on."""
+    suspects = [claim for claim in claims if claim.deaths >= SUSPECT_DEATHS]
+    sound = [claim for claim in claims if claim.deaths < SUSPECT_DEATHS]
+    await ports.ingestion.release(suspects, parked=True)  # if we die with the others, it was not theirs to blame
+    live = await _attempt(sound, ports, parser, lease_seconds)
+    return live + await _one_by_one(suspects, ports, parser, lease_seconds)
+
+
+async def _attempt(claims: Sequence[Claim], ports: Ports, parser: Parser, lease_seconds: float) -> int:
     live = 0
     try:
         for group in _groups(claims):
             live += await _ingest_group(group, ports, parser)
+    except BookwheelError as error:
+        if not error.retryable:
+            return live + await _isolate(claims, error, ports, parser, lease_seconds)
+        await _postpone(claims, error, ports)
+    except Exception as error:  # of a parser or a model: it must not stop the other documents
+        log.exception("unforeseen error", documents=[claim.filename for claim in claims[:10]])
+        return live + await _isolate(claims, error, ports, parser, lease_seconds)
     except BaseException:
         await asyncio.shield(ports.ingestion.release(claims))
         raise
     return live
 
 
-async def give_up(document_ids: Sequence[UUID], error: Exception, *, owner: str, ports: Ports) -> None:
-    """After an error that nobody foresaw: try documents of a batch one by one, fail the one that is left."""
-    if len(document_ids) > 1:
-        for document_id in document_ids:
-            await ports.jobs.enqueue([document_id])
-        return
-    for claim in await ports.ingestion.claim(document_ids, owner=owner, lease_seconds=1.0):
-        await ports.ingestion.fail(
-            claim,
-            code="internal_error",
-            message=f"{claim.filename!r}: {type(error).__name__}. The worker's log has it.",
-        )
-        INGEST_DOCUMENTS.labels("failed").inc()
+async def _postpone(claims: Sequence[Claim], error: BookwheelError, ports: Ports) -> None:
+    """Give the documents back for a later try: at first after a second, in the end every minute."""
+    wait = min(MAX_BACKOFF_SECONDS, 2.0 ** max(claim.attempts for claim in claims)) * random.uniform(0.5, 1.5)  # noqa: S311
+    ERRORS.labels("ingest", type(error).__name__).inc()
+    log.warning("will be tried again", documents=len(claims), seconds=round(wait, 1), reason=error.message)
+    await ports.ingestion.release(claims, retry_in=wait, reason=error.message)
+
+
+async def _isolate(
+    claims: Sequence[Claim], error: Exception, ports: Ports, parser: Parser, lease_seconds: float
+) -> int:
+    """After an error that nobody foresaw: try the documents one by one, fail the one that is left."""
+    ERRORS.labels("ingest", type(error).__name__).inc()
+    if len(claims) > 1:
+        await ports.ingestion.release(claims, parked=True)
+        return await _one_by_one(claims, ports, parser, lease_seconds)
+    remedy = "The worker's log has it; `bookwheel jobs retry` tries again."
+    message = f"{claims[0].filename!r}: {type(error).__name__}. {remedy}"
+    await _fail_one(claims[0], "internal_error", message, ports)
+    return 0
+
+
+async def _one_by_one(claims: Sequence[Claim], ports: Ports, parser: Parser, lease_seconds: float) -> int:
+    live = 0
+    for parked in claims:
+        held = await ports.ingestion.claim([parked.document_id], owner=parked.owner, lease_seconds=lease_seconds)
+        if held and held[0].deaths >= MAX_DEATHS:
+            message = f"{parked.filename!r}: the worker died {held[0].deaths} times while it read this document."
+            await _fail_one(held[0], "worker_died", message, ports)
+        else:
+            live += await _attempt(held, ports, parser, lease_seconds)
+    return live
+
+
+async def _fail_one(claim: Claim, code: str, message: str, ports: Ports) -> None:
+    await ports.ingestion.fail(claim, code=code, message=message)
+    INGEST_DOCUMENTS.labels("failed").inc()
+    log.warning("document failed", document=claim.filename, code=code, reason=message)
 
 
 def _groups(claims: Sequence[Claim]) -> list[list[Claim]]:
@@ -89,10 +159,8 @@ async def _ingest_group(claims: Sequence[Claim], ports: Ports, parser: Parser) -
     with stage("ingest.publish", job.timings):
         published = await ports.ingestion.publish(job.claims)
     INGEST_DOCUMENTS.labels("completed").inc(len(published))
-    live = {claim.document_id for claim in published}
-    overtaken = [claim.document_id for claim in job.claims if claim.document_id not in live]
-    if overtaken:  # a newer version came while we held the lease, and its own job found us holding it
-        await ports.jobs.enqueue(overtaken)
+    if len(published) < len(job.claims):
+        await ports.jobs.wake()  # a newer version came while we held the lease, and its own call found nothing to do
     log.debug("ingested", documents=len(published), **{name: round(took, 3) for name, took in job.timings.items()})
     return len(published)
 
@@ -101,26 +169,28 @@ async def _write_all(job: _Job, ports: Ports, parser: Parser) -> None:
     """Embed one batch while the one before it is being written."""
     writing: asyncio.Task[None] | None = None
     try:
-        async for batch in _batches(job, ports, parser):
-            vectors = await _embed(job, batch, ports)
-            if writing is not None:
-                await writing
-            writing = asyncio.create_task(_write(job, batch, vectors, ports))
+        async with aclosing(_batches(job, ports, parser)) as batches:
+            async for batch in batches:
+                vectors = await _embed(job, batch, ports)
+                if writing is not None:
+                    await writing
+                writing = asyncio.create_task(_write(job, batch, vectors, ports))
     finally:
         if writing is not None:
             await writing
 
 
-async def _batches(job: _Job, ports: Ports, parser: Parser) -> AsyncIterator[list[Chunk]]:
+async def _batches(job: _Job, ports: Ports, parser: Parser) -> AsyncGenerator[list[Chunk], None]:
     """Chunks of all documents together, so that many small documents fill a batch."""
     waiting: list[Chunk] = []
     for claim in list(job.claims):
         try:
-            async for part in _parts(job, claim, ports, parser):
-                waiting += part
-                while len(waiting) >= BATCH_CHUNKS:
-                    yield waiting[:BATCH_CHUNKS]
-                    waiting = waiting[BATCH_CHUNKS:]
+            async with aclosing(_parts(job, claim, ports, parser)) as parts:
+                async for part in parts:
+                    waiting += part
+                    while len(waiting) >= BATCH_CHUNKS:
+                        yield waiting[:BATCH_CHUNKS]
+                        waiting = waiting[BATCH_CHUNKS:]
         except UnprocessableFileError as error:
             waiting = [chunk for chunk in waiting if chunk.document_id != claim.document_id]
             await _fail(job, claim, error, ports)
@@ -130,44 +200,47 @@ async def _batches(job: _Job, ports: Ports, parser: Parser) -> AsyncIterator[lis
 
 async def _fail(job: _Job, claim: Claim, error: BookwheelError, ports: Ports) -> None:
     job.claims = [other for other in job.claims if other.document_id != claim.document_id]
-    await ports.ingestion.fail(claim, code=error.code, message=error.message)
-    INGEST_DOCUMENTS.labels("failed").inc()
-    log.warning("document failed", document=claim.filename, code=error.code, reason=error.message)
+    await _fail_one(claim, error.code, error.message, ports)
 
 
-async def _parts(job: _Job, claim: Claim, ports: Ports, parser: Parser) -> AsyncIterator[list[Chunk]]:
-    parsed = await _parse(job, claim, ports, parser)
-    if claim.title is None and parsed.title is not None:
-        job.claims[job.claims.index(claim)] = claim = replace(claim, title=parsed.title)
-    tokenizer = ports.embedders[claim.space.id].tokenizer
-    pieces = cut(claim, parsed, tokenizer=tokenizer)
-    empty = True
-    while True:
-        with stage("ingest.chunk", job.timings):
-            part = await _take(pieces, in_thread=len(parsed.text) > THREAD_TEXT)
-        if not part:
-            break
-        empty = False
-        yield part
-    if empty:
+async def _parts(job: _Job, claim: Claim, ports: Ports, parser: Parser) -> AsyncGenerator[list[Chunk], None]:
+    ordinal = 0
+    async with aclosing(_cuts(claim, ports, parser)) as cuts:
+        while (cut := await _take(job, cuts, first=not ordinal)) is not None:
+            if claim.title is None and cut.title is not None:
+                job.claims[job.claims.index(claim)] = claim = replace(claim, title=cut.title)
+            chunks = numbered(claim, cut.pieces, first=ordinal)
+            ordinal += len(chunks)
+            if ordinal > parser.max_chunks:
+                raise too_many_chunks(claim.filename, parser.max_chunks)
+            yield chunks
+    if not ordinal:
         raise NoTextError(f"{claim.filename!r} has no text. Nothing was indexed.")
 
 
-async def _take(pieces: Iterator[Chunk], *, in_thread: bool) -> list[Chunk]:
-    if in_thread:
-        return await asyncio.to_thread(lambda: list(itertools.islice(pieces, BATCH_CHUNKS)))
-    return list(itertools.islice(pieces, BATCH_CHUNKS))
+async def _take(job: _Job, cuts: AsyncIterator[CutText], *, first: bool) -> CutText | None:
+    """The next batch. Reading, and cutting the first batch, count as parsing."""
+    with stage("ingest.parse" if first else "ingest.chunk", job.timings):
+        return await anext(cuts, None)
 
 
-async def _parse(job: _Job, claim: Claim, ports: Ports, parser: Parser) -> ParsedText:
-    if claim.sha256 is None:
-        return ParsedText(text=claim.text or "", media_type="text/plain", format="plain", title=claim.title)
-    with stage("ingest.parse", job.timings):
-        try:
-            path = await ports.blobs.path(claim.sha256)
-        except NotFoundError as error:
-            raise UnprocessableFileError(f"{claim.filename!r}: its bytes are gone. Upload it again.") from error
-        return await parser.parse(Path(path), claim.filename)
+async def _cuts(claim: Claim, ports: Ports, parser: Parser) -> AsyncGenerator[CutText, None]:
+    """The passages of one document in batches, closed with the process that reads it."""
+    embedder = ports.embedders[claim.space.id]
+    source = claim.text or "" if claim.sha256 is None else await _path(claim.sha256, claim.filename, ports)
+    read = parser.cut(source, claim.filename, chunking=claim.chunking, tokenizer=embedder.tokenizer, title=claim.title)
+    async with aclosing(read):
+        if claim.chunking.strategy == "semantic":
+            read = Joiner(embedder, claim.chunking, claim.title).joined(read)
+        async for cut in read:
+            yield cut
+
+
+async def _path(sha256: bytes, filename: str, ports: Ports) -> Path:
+    try:
+        return Path(await ports.blobs.path(sha256))
+    except NotFoundError as error:
+        raise UnprocessableFileError(f"{filename!r}: its bytes are gone. Upload it again.") from error
 
 
 async def _embed(job: _Job, batch: Sequence[Chunk], ports: Ports) -> Vectors:

@@ -12,6 +12,7 @@ from bookwheel.errors import (
     BrokenFileError,
     EncryptedFileError,
     ParseMemoryError,
+    TooManyChunksError,
     UnprocessableFileError,
     UnsupportedFileError,
 )
@@ -120,6 +121,12 @@ def quoted(filename: str) -> str:
 def refusal(kind: type[_Refusal], filename: str, reason: str) -> _Refusal:
     """An error of this kind whose message is one line: the file, the reason and what to do."""
     return kind(f"{quoted(filename)} {reason}.")
+
+
+def too_many_chunks(filename: str, limit: int) -> TooManyChunksError:
+    """The error for a document past `max_chunks_per_document`."""
+    reason = f"makes more than {limit:,} passages. Split it, or raise BOOKWHEEL_MAX_CHUNKS_PER_DOCUMENT"
+    return refusal(TooManyChunksError, filename, reason)
 
 
 def detect(path: Path, filename: str) -> str:

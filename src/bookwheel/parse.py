@@ -10,14 +10,14 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import unescape
 from pathlib import Path
 
 from kreuzberg.exceptions import KreuzbergError
 
 from bookwheel import media_types
-from bookwheel.decoding import NotTextError, decode
+from bookwheel.decoding import NotTextError, decode, decode_blocks
 from bookwheel.email_text import notebook_text, read_mail
 from bookwheel.errors import (
     BrokenFileError,
@@ -31,9 +31,11 @@ from bookwheel.html_text import SHIELD, content_of, decode_html, drawing_text
 from bookwheel.media_types import detect, quoted, refusal
 from bookwheel.office_text import narrowed, tidy, with_signs, without_references
 from bookwheel.pdf_text import readable
+from bookwheel.segments import rows, segments
 from bookwheel.types import Page, ParsedText
 
-SMALL_BYTES = 1 << 20
+SMALL_BYTES = 1 << 18
+MAX_CHARACTERS = 2**31 - 1  # of a document's text: its offsets are 32-bit numbers
 
 _MAX_LINE = 100_000  # JSON with longer lines is printed anew, one value on a line
 _TAIL_BYTES = 4096
@@ -45,6 +47,7 @@ _EMBEDDED = re.compile(r"data:[\w/+.;=-]{1,100};base64,[A-Za-z0-9+/=\s]{64,}")
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ufffe\uffff]")
 _HEADING = re.compile(r"^#{1,6}[ \t]{1,20}([^\n]{1,300})", re.MULTILINE)
 _TOP_HEADING = re.compile(r"^# ", re.MULTILINE)
+_LEFT_OUT = "Pictures that were embedded as text (data: links) were left out."
 _MADE_BY = re.compile(r"Microsoft \w+ - ")
 # What programs write when nobody gave a title.
 _NO_TITLE = re.compile(
@@ -52,6 +55,10 @@ _NO_TITLE = re.compile(
     r"|.*\.(docx?|xlsx?|pptx?|pdf|rtf|odt|indd|qxd|tex|dvi|ps|html?|txt|jpe?g|png|tiff?)",
     re.IGNORECASE,
 )
+_SEGMENTED_TEXT_BYTES = 32 << 20  # plain text and Markdown from this size on are read in segments
+_SEGMENTED_TABLE_BYTES = 4 << 20  # a table too: it takes 70 times its size as Markdown is made of it
+_SEGMENT_CHARACTERS = 4 << 20
+_TABLE_SEGMENT_CHARACTERS = 1 << 20
 _TEXT_NAMES = frozenset({".txt", ".md", ".markdown", ".text", ".log", ".rst"})
 
 
@@ -66,6 +73,19 @@ def parse(path: Path, filename: str, *, ocr: bool) -> ParsedText:
         if not path.stat().st_size:
             raise refusal(NoTextError, filename, "is empty, so there is nothing to index")
         return _read(_Source(path=path, filename=filename, media_type=detect(path, filename), ocr=ocr))
+
+
+def parse_segments(path: Path, filename: str, *, ocr: bool) -> Iterator[ParsedText]:
+    """The text of the file in order: huge text and tables in segments, one at a time, everything else in one.
+
+    Raises like `parse`.
+    """
+    with _translating(path, filename):
+        if not path.is_file() or path.stat().st_size <= min(_SEGMENTED_TABLE_BYTES, _SEGMENTED_TEXT_BYTES):
+            yield parse(path, filename, ocr=ocr)
+            return
+        source = _Source(path=path, filename=filename, media_type=detect(path, filename), ocr=ocr)
+        yield from _segments(source) if _is_huge(source) else (_read(source),)
 
 
 def parse_small_text(path: Path, filename: str) -> ParsedText | None:
@@ -119,6 +139,51 @@ class _Source:
         return decode(self.path.read_bytes())
 
 
+def _is_huge(source: _Source) -> bool:
+    size = source.path.stat().st_size
+    if source.media_type in _TABLES:
+        return size > _SEGMENTED_TABLE_BYTES
+    return source.media_type in (media_types.PLAIN, media_types.MARKDOWN) and size > _SEGMENTED_TEXT_BYTES
+
+
+def _segments(source: _Source) -> Iterator[ParsedText]:
+    """Segments of a text or table that have text. Their bases count all, with a line end behind each table."""
+    base, title, empty = 0, None, True
+    for part in _read_segments(source):
+        if base + len(part.text) > MAX_CHARACTERS:
+            reason = f"has more than {MAX_CHARACTERS:,} characters of text. Split it, then add its parts"
+            raise refusal(UnprocessableFileError, source.filename, reason)
+        title = title or part.title
+        if part.text.strip(_BLANK):
+            empty = False
+            yield replace(part, base=base, title=title)
+        base += len(part.text)
+    if empty:
+        raise refusal(NoTextError, source.filename, "has no text, so there is nothing to index")
+
+
+def _read_segments(source: _Source) -> Iterator[ParsedText]:
+    blocks = (_clean(block) for block in decode_blocks(source.path))
+    if source.media_type in _TABLES:
+        for segment in rows(blocks, characters=_TABLE_SEGMENT_CHARACTERS):
+            yield _part(_table(segment, source) + "\n", source, markdown=True)
+        return
+    markdown = source.media_type == media_types.MARKDOWN
+    for segment in segments(blocks, characters=_SEGMENT_CHARACTERS):
+        yield _part(segment, source, markdown=markdown)
+
+
+def _part(text: str, source: _Source, *, markdown: bool) -> ParsedText:
+    shortened = _EMBEDDED.sub("", text)
+    return ParsedText(
+        text=shortened,
+        media_type=source.media_type,
+        format="markdown" if markdown else "plain",
+        title=_title(None, shortened if markdown else ""),
+        warnings=(_LEFT_OUT,) if shortened != text else (),
+    )
+
+
 def _read(source: _Source) -> ParsedText:
     if source.media_type.startswith("image/") and source.media_type != media_types.SVG:
         return _read_image(source)
@@ -132,7 +197,7 @@ def _finished(
     clean = _clean(text)
     shortened = _EMBEDDED.sub("", clean)
     if shortened != clean:
-        warnings = (*warnings, "Pictures that were embedded as text (data: links) were left out.")
+        warnings = (*warnings, _LEFT_OUT)
     if not shortened.strip(_BLANK):
         raise refusal(NoTextError, source.filename, "has no text, so there is nothing to index")
     return ParsedText(
@@ -184,8 +249,11 @@ def _reprinted(text: str) -> str:
 
 
 def _read_table(source: _Source) -> ParsedText:
-    result = extract(_clean(source.text()).encode(), source.media_type, "markdown")
-    return _finished(tidy(result.content), source, markdown=True)
+    return _finished(_table(_clean(source.text()), source), source, markdown=True)
+
+
+def _table(text: str, source: _Source) -> str:
+    return tidy(extract(text.encode(), source.media_type, "markdown").content)
 
 
 def _read_html(source: _Source) -> ParsedText:
@@ -314,6 +382,7 @@ def _paged(
     )
 
 
+_TABLES = frozenset({media_types.CSV, media_types.TSV})
 _READERS: dict[str, Callable[[_Source], ParsedText]] = {
     media_types.PLAIN: _read_plain,
     media_types.MARKDOWN: _read_markdown,

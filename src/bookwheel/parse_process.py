@@ -1,7 +1,8 @@
-"""The process that reads files for sandbox.py: a job in on stdin, a text or an error out on stdout, one at a time.
+"""The process that reads and cuts documents for sandbox.py: one job at a time in on stdin, its pieces out on stdout.
 
-A message is eight bytes of length, big-endian, then JSON. JSON and not pickle: the parent must not run what a hostile
-file may have made of this process.
+After a job comes a batch of pieces, and the next one whenever the parent asks for it, so nothing is cut ahead of what
+the parent can take. A message is eight bytes of length, big-endian, then JSON. JSON and not pickle: the parent must not
+run what a hostile file may have made of this process.
 """
 
 import contextlib
@@ -10,32 +11,114 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import orjson
+from tokenizers import Tokenizer
 
+from bookwheel.chunk import GROUPS, Cutter, batches
 from bookwheel.errors import ParseMemoryError, UnprocessableFileError
-from bookwheel.media_types import refusal
-from bookwheel.parse import parse
-from bookwheel.types import ParsedText
+from bookwheel.media_types import refusal, too_many_chunks
+from bookwheel.parse import parse_segments
+from bookwheel.types import Chunking, ParsedText, Piece, Section
 
 LENGTH_BYTES = 8
 NICENESS = 5  # answering questions comes first
 OOM_SCORE = 500  # of 1,000: the kernel takes this process before any other of ours
 MAX_WRITTEN_BYTES = 256 << 20  # no file that it writes may be larger
 PR_SET_PDEATHSIG = 1
+SURELY = 4  # times too many passages, by an estimate: a character may have four bytes
 
 
 def main() -> None:
     """Serve jobs until stdin ends. Arguments: the address space in bytes, and 1 when Tesseract may be used."""
     address_space, ocr = int(sys.argv[1]), sys.argv[2] == "1"
     _restrain(address_space)
-    jobs, answers = sys.stdin.buffer, _private_stdout()
-    _send(answers, {"ready": True})
-    while (header := jobs.read(LENGTH_BYTES)) and len(header) == LENGTH_BYTES:
-        job = orjson.loads(jobs.read(int.from_bytes(header, "big")))
-        _send(answers, _answer(Path(os.fsdecode(bytes.fromhex(job["path"]))), job["filename"], ocr=ocr))
+    _Server(sys.stdin.buffer, _private_stdout(), ocr=ocr).serve()
+
+
+class _Server:
+    """The pipes to the parent, and the tokenizers that it has sent."""
+
+    def __init__(self, jobs: BinaryIO, answers: BinaryIO, *, ocr: bool) -> None:
+        self._jobs, self._answers, self._ocr = jobs, answers, ocr
+        self._tokenizers: dict[int, Tokenizer] = {}
+
+    def serve(self) -> None:
+        """Answer until the parent goes."""
+        self._send({"ready": True})
+        while (message := self._receive()) is not None:
+            if "tokenizer" in message:
+                self._tokenizers[message["model"]] = Tokenizer.from_str(message["tokenizer"])
+            elif "filename" in message:
+                self._answer(message)
+
+    def _answer(self, job: dict[str, Any]) -> None:
+        """All batches of one job, each when it is asked for; the end or the error last."""
+        try:
+            for batch in self._batches(job):
+                self._send(batch)
+                if self._receive() is None:
+                    return
+            last: dict[str, Any] = {"end": True}
+        except UnprocessableFileError as error:
+            last = {"error": error.code, "message": error.message}
+        except MemoryError:
+            reason = "needed too much memory to read. Split it, or raise BOOKWHEEL_PARSE_MEMORY_BYTES"
+            last = {
+                "error": ParseMemoryError.code,
+                "message": refusal(ParseMemoryError, job["filename"], reason).message,
+            }
+        self._send(last)
+
+    def _batches(self, job: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        chunking = Chunking(**job["chunking"])
+        cutter = Cutter(chunking=chunking, tokenizer=self._tokenizers[job["model"]], title=job["title"])
+        made = 0
+        for number, parsed in enumerate(_texts(job, ocr=self._ocr)):
+            if number == 1:
+                _check_count(made, parsed.base, job)
+            head = {"segment": number, "media_type": parsed.media_type, "title": parsed.title}
+            head["warnings"] = parsed.warnings
+            empty = True
+            for batch in batches(cutter.pieces(parsed)):
+                empty, made = False, made + len(batch)
+                yield {**head, **as_json(batch)}
+            if empty:
+                yield {**head, **as_json([])}
+
+    def _receive(self) -> dict[str, Any] | None:
+        """The next message; None when the parent is gone."""
+        header = self._jobs.read(LENGTH_BYTES)
+        if len(header) < LENGTH_BYTES:
+            return None
+        message: dict[str, Any] = orjson.loads(self._jobs.read(int.from_bytes(header, "big")))
+        return message
+
+    def _send(self, message: dict[str, Any]) -> None:
+        body = orjson.dumps(message)
+        self._answers.write(len(body).to_bytes(LENGTH_BYTES, "big") + body)
+        self._answers.flush()
+
+
+def _check_count(pieces: int, characters: int, job: dict[str, Any]) -> None:
+    """Refuse early what would be far too much, judged by its first segment, instead of embedding most of it.
+
+    Raises TooManyChunksError.
+    """
+    per_chunk = GROUPS if job["chunking"]["strategy"] == "semantic" else 1
+    chunks = pieces // per_chunk * Path(os.fsdecode(bytes.fromhex(job["path"]))).stat().st_size // max(characters, 1)
+    if chunks > SURELY * job["max_chunks"]:
+        raise too_many_chunks(job["filename"], job["max_chunks"])
+
+
+def _texts(job: dict[str, Any], *, ocr: bool) -> Iterator[ParsedText]:
+    """What the job wants cut: a text that it brings, or the segments of a file."""
+    if "text" in job:
+        return iter([ParsedText(text=job["text"], media_type="text/plain", format="plain", title=job["title"])])
+    return parse_segments(Path(os.fsdecode(bytes.fromhex(job["path"]))), job["filename"], ocr=ocr)
 
 
 def _restrain(address_space: int) -> None:
@@ -58,31 +141,41 @@ def _private_stdout() -> BinaryIO:
     return answers
 
 
-def _send(answers: BinaryIO, message: dict[str, Any]) -> None:
-    body = orjson.dumps(message)
-    answers.write(len(body).to_bytes(LENGTH_BYTES, "big") + body)
-    answers.flush()
-
-
-def _answer(path: Path, filename: str, *, ocr: bool) -> dict[str, Any]:
-    try:
-        return {"text": _as_dict(parse(path, filename, ocr=ocr))}
-    except UnprocessableFileError as error:
-        return {"error": error.code, "message": error.message}
-    except MemoryError:
-        reason = "needed too much memory to read. Split it, or raise BOOKWHEEL_PARSE_MEMORY_BYTES"
-        return {"error": ParseMemoryError.code, "message": refusal(ParseMemoryError, filename, reason).message}
-
-
-def _as_dict(parsed: ParsedText) -> dict[str, Any]:
+def as_json(pieces: Sequence[Piece]) -> dict[str, Any]:
+    """Pieces and their sections as they are sent; `pieces_of` reads them."""
+    sections = {piece.section.ordinal: piece.section for piece in pieces if piece.section}
     return {
-        "text": parsed.text,
-        "media_type": parsed.media_type,
-        "format": parsed.format,
-        "title": parsed.title,
-        "pages": [(page.number, page.start, page.end) for page in parsed.pages],
-        "warnings": parsed.warnings,
+        "sections": [(one.ordinal, one.start, one.end, one.text) for one in sections.values()],
+        "pieces": [
+            (
+                *(piece.text, piece.start, piece.end, piece.page, piece.heading_path, piece.language),
+                piece.embed_text.removesuffix(piece.text),
+                piece.section.ordinal if piece.section else None,
+            )
+            for piece in pieces
+        ],
     }
+
+
+def pieces_of(message: Mapping[str, Any]) -> list[Piece]:
+    """What `as_json` was given."""
+    sections = {
+        ordinal: Section(ordinal=ordinal, start=start, end=end, text=text)
+        for ordinal, start, end, text in message["sections"]
+    }
+    return [
+        Piece(
+            text=text,
+            start=start,
+            end=end,
+            page=page,
+            heading_path=tuple(path),
+            language=language,
+            embed_text=context + text,
+            section=None if section is None else sections[section],
+        )
+        for text, start, end, page, path, language, context, section in message["pieces"]
+    ]
 
 
 if __name__ == "__main__":

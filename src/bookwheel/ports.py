@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from bookwheel.types import (
+    Access,
+    Attributes,
     Candidate,
     Change,
     Chunk,
@@ -25,9 +27,17 @@ from bookwheel.types import (
     FileStatus,
     Filter,
     Hit,
+    Job,
+    JobState,
+    Keep,
     KeywordEntry,
     Metadata,
     Scope,
+    Source,
+    SourceChange,
+    SourceDraft,
+    SourceItem,
+    SourceOutcome,
     Space,
     Store,
 )
@@ -49,8 +59,16 @@ class Stores(Protocol):
     ) -> Sequence[Store]:
         """A page of the tenant's stores by creation time, beginning behind the store `after`."""
 
-    async def update(self, store_id: UUID, *, scope: Scope, name: str | None, metadata: Metadata | None) -> Store:
-        """Change what is not None. Raises NotFoundError."""
+    async def update(
+        self,
+        store_id: UUID,
+        *,
+        scope: Scope,
+        name: str | None = None,
+        metadata: Metadata | None = None,
+        paused: bool | None = None,
+    ) -> Store:
+        """Change what is not None. Nothing of a paused store is claimed. Raises NotFoundError."""
 
     async def delete(self, store_id: UUID, *, scope: Scope) -> None:
         """Remove the store and its documents; queries stop seeing them at once. Raises NotFoundError."""
@@ -68,18 +86,34 @@ class Files(Protocol):
     async def list(self, *, scope: Scope, limit: int, after: UUID | None = None, newest: bool = True) -> Sequence[File]:
         """A page of the tenant's files by creation time."""
 
-    async def delete(self, file_id: UUID, *, scope: Scope) -> bool:
-        """Remove the file and the documents made of it; True when no other file shares the blob.
+    async def delete(self, file_id: UUID, *, scope: Scope, unless_used: bool = False) -> bool:
+        """Remove the file and the documents made of it, and remember the blob that no other file shares; with
+        `unless_used` only when no document is made of it. Returns whether it was removed. Raises NotFoundError."""
 
-        Raises NotFoundError."""
+    async def dead_blobs(self, *, older_than_seconds: float, limit: int) -> Sequence[bytes]:
+        """Hashes whose last file was deleted so long ago and that no file has now."""
+
+    async def forget_blobs(self, hashes: Sequence[bytes]) -> None:
+        """These blobs are gone."""
+
+    def hashes(self) -> AsyncIterator[bytes]:
+        """Of all files of all tenants, in no promised order."""
+        ...
+
+    async def having(self, hashes: Sequence[bytes]) -> set[bytes]:
+        """Those of the hashes that any tenant's file has."""
 
 
 class Documents(Protocol):
     """Documents of a store, from the caller's side."""
 
-    async def put(self, drafts: Sequence[DocumentDraft], *, scope: Scope, store: Store) -> Sequence[Document]:
+    async def put(
+        self, drafts: Sequence[DocumentDraft], *, scope: Scope, store: Store, bulk: bool | None = None
+    ) -> Sequence[Document]:
         """Upsert by external id or file, in order. Catalog rows and jobs commit together; unchanged content with
-        unchanged chunking makes no new version. Raises NotFoundError for an unknown file or a store that is gone."""
+        unchanged chunking makes no new version, but attributes and access lists hold at once, and the stores' versions
+        grow when they differ. Bulk work waits for single uploads; by default several drafts are bulk. Raises
+        NotFoundError for an unknown file or a store that is gone."""
 
     async def get(self, document_id: UUID, *, scope: Scope) -> Document:
         """Raises NotFoundError."""
@@ -98,6 +132,17 @@ class Documents(Protocol):
     ) -> Sequence[Document]:
         """A page of the documents of scope's stores by creation time."""
 
+    async def update(
+        self,
+        document_id: UUID,
+        *,
+        scope: Scope,
+        attributes: Attributes | None = None,
+        access: Access | Keep | None = "keep",
+    ) -> Document:
+        """Replace the attributes unless None and the access list unless "keep". Nothing is read or embedded again;
+        the next query goes by the new ones, and the store's version grows when they differ. Raises NotFoundError."""
+
     async def delete(self, document_ids: Sequence[UUID], *, scope: Scope) -> int:
         """Remove documents that exist and are visible; returns how many. The next query does not see them."""
 
@@ -106,13 +151,20 @@ class Ingestion(Protocol):
     """Documents from the worker's side. Every verb is idempotent."""
 
     async def claim(self, document_ids: Sequence[UUID], *, owner: str, lease_seconds: float) -> Sequence[Claim]:
-        """Take those that are unfinished and not held by a live owner. Another call may take the rest later."""
+        """Take those that are unfinished, due, not of a paused store and not held by a live owner."""
+
+    async def claim_next(
+        self, *, owner: str, lease_seconds: float, limit: int, max_bytes: int, urgent: bool
+    ) -> Sequence[Claim]:
+        """Take what has waited longest, single uploads (with `urgent` nothing else) before bulk loads: at most `limit`
+        documents whose sources have at most `max_bytes` together, or one larger one."""
 
     async def renew(self, owners: Sequence[str], *, lease_seconds: float) -> None:
         """Extend every lease of these owners: they are alive."""
 
     async def write(self, claims: Sequence[Claim], chunks: Sequence[Chunk]) -> None:
-        """Store chunks of claimed versions; invisible until published. The same chunk twice is stored once."""
+        """Store chunks of claimed versions; invisible until published. The same chunk twice is stored once; chunks of
+        a version that is not wanted any more are left out."""
 
     async def publish(self, claims: Sequence[Claim]) -> Sequence[Claim]:
         """In one transaction: flip the live versions, remove older chunks and vectors, raise the stores' versions,
@@ -122,26 +174,34 @@ class Ingestion(Protocol):
     async def fail(self, claim: Claim, *, code: str, message: str) -> None:
         """Mark the version failed; an older live version stays visible."""
 
-    async def release(self, claims: Sequence[Claim]) -> None:
-        """Give claims back unfinished, so that another worker may take them at once."""
-
-    async def unfinished(self, *, older_than_seconds: float, limit: int) -> Sequence[UUID]:
-        """Documents that should be worked on but have no live owner: what the sweep re-queues."""
+    async def release(
+        self, claims: Sequence[Claim], *, retry_in: float = 0.0, reason: str | None = None, parked: bool = False
+    ) -> None:
+        """Give back unfinished what the claims' owners still hold. With a `reason` the attempt counts and the next one
+        waits `retry_in` seconds; `parked` keeps the count of deaths for the next claim."""
 
     async def known_vectors(
         self, space: Space, text_hashes: Sequence[bytes], *, shard: int
     ) -> dict[bytes, NDArray[np.float32]]:
         """The embedding cache: vectors already stored for these texts in this partition."""
 
+    async def orphans(self, *, repair: bool) -> Mapping[str, int]:
+        """What is held of documents or versions that the catalog neither serves nor waits for, and live documents
+        that lack some of their chunks, counted by kind; with `repair` the first are removed and the second ingested
+        again."""
+
 
 class Passages(Protocol):
-    """Chunks from the reader's side."""
+    """Chunks from the reader's side: of documents without an access list, or with one that names a principal of the
+    scope; others are not there."""
 
     async def hydrate(self, chunk_ids: Sequence[int], *, scope: Scope, filter: Filter | None) -> Sequence[Hit]:
-        """Those chunks that are live, visible to the scope and pass the filter, in no promised order; scores are 0."""
+        """Those chunks that are live, visible to the scope and pass the filter, in no promised order; scores are 0.
+
+        The text and offsets of a chunk that has a section are the section's."""
 
     async def documents_matching(self, filter: Filter, *, scope: Scope, limit: int) -> Sequence[UUID]:
-        """Live documents that pass the filter, at most `limit`."""
+        """Documents with a live chunk that passes the filter, at most `limit`."""
 
     async def of_document(self, document_id: UUID, *, scope: Scope) -> Sequence[Hit]:
         """All live chunks of one document in order. Raises NotFoundError."""
@@ -167,15 +227,91 @@ class Outbox(Protocol):
     async def trim(self, before: int) -> int:
         """Forget changes below this number, never the newest; returns how many."""
 
+    async def restart(self) -> None:
+        """Leave a gap that no derived index can cross, so that each rebuilds itself from the catalog."""
+
+    async def live_chunks(self) -> int:
+        """Chunks of all live documents: what an index that has caught up holds."""
+
 
 class Jobs(Protocol):
-    """Durable work. The catalog is the truth; a lost job is found again by the sweep."""
+    """Durable work, one job for each document version that is not finished. The catalog is the truth: what a queue
+    loses costs time, not data."""
 
-    async def enqueue(self, document_ids: Sequence[UUID]) -> None:
-        """Queue unfinished documents again."""
+    async def wake(self) -> None:
+        """See that a worker looks at what waits; forget what dead workers left in the queue."""
 
-    async def depth(self) -> dict[str, int]:
-        """Waiting and running jobs by queue."""
+    async def depth(self) -> Mapping[str, int]:
+        """Jobs of all tenants by state, without the ended ones."""
+
+    async def list(
+        self, *, scope: Scope, state: JobState | None = None, limit: int, after: UUID | None = None
+    ) -> Sequence[Job]:
+        """A page of the jobs in scope's stores (all stores of the tenant when it names none), longest unchanged
+        first."""
+
+    async def retry(self, document_ids: Sequence[UUID], *, scope: Scope) -> int:
+        """Do dead, cancelled and waiting-to-retry jobs now, before others; returns how many."""
+
+    async def cancel(self, document_ids: Sequence[UUID], *, scope: Scope) -> int:
+        """End unfinished jobs; what was live stays live. Returns how many."""
+
+    async def drop(self, document_ids: Sequence[UUID], *, scope: Scope) -> int:
+        """Forget dead and cancelled jobs: the document goes back to what is live of it, or away. Returns how many."""
+
+
+class Sources(Protocol):
+    """Places that stores are kept in step with, from the owner's side. A source goes with its store."""
+
+    async def create(self, draft: SourceDraft, *, scope: Scope, store: Store) -> Source:
+        """Record a source; it is due at once. Raises NotFoundError when the store is gone."""
+
+    async def get(self, source_id: UUID, *, scope: Scope) -> Source:
+        """One source with the number of its items. Raises NotFoundError, also for another tenant's."""
+
+    async def list(
+        self, *, scope: Scope, limit: int, after: UUID | None = None, newest: bool = True
+    ) -> Sequence[Source]:
+        """A page of the tenant's sources by creation time."""
+
+    async def update(self, source_id: UUID, change: SourceChange, *, scope: Scope) -> Source:
+        """Change what is given. A paused source is not due; one that goes on again is due at once, and so is one with
+        a new config or schedule. Raises NotFoundError."""
+
+    async def failures(self, source_id: UUID, *, scope: Scope, limit: int) -> Sequence[SourceItem]:
+        """Items whose last try failed, by key. Raises NotFoundError."""
+
+    async def delete(self, source_id: UUID, *, scope: Scope) -> None:
+        """Remove the source and its items; documents stay. Raises NotFoundError."""
+
+
+class SourceRuns(Protocol):
+    """Sources from the worker's side. Every verb is idempotent."""
+
+    async def claim(self, *, owner: str, lease_seconds: float, limit: int) -> Sequence[Source]:
+        """Take sources that are due and not held by a live owner, this one included; the longest due first."""
+
+    async def renew(self, owner: str, *, lease_seconds: float) -> None:
+        """Extend every lease of the owner: it is alive."""
+
+    async def release(self, owner: str) -> None:
+        """Give unfinished sources back, so that another worker may take them at once."""
+
+    async def items(self, source_id: UUID, *, limit: int, after: str = "") -> Sequence[SourceItem]:
+        """Items by key, beginning behind the key `after`."""
+
+    async def save(self, source_id: UUID, items: Sequence[SourceItem], *, gone: Sequence[str] = ()) -> None:
+        """Upsert items by key and forget those of the keys `gone`. Raises NotFoundError when the source is gone."""
+
+    async def finish(self, source: Source, outcome: SourceOutcome, *, owner: str) -> None:
+        """Note how a claimed run ended and when the next is due, unless somebody changed that during the run; the
+        lease ends. Nothing happens when the source is gone or another owner holds it."""
+
+    async def watched(self) -> Sequence[Source]:
+        """Directory sources that are not paused, of all tenants, without numbers of items."""
+
+    async def wake(self, source_ids: Sequence[UUID]) -> None:
+        """Make those that are not paused due at once."""
 
 
 class VectorIndex(Protocol):
@@ -197,8 +333,12 @@ class VectorIndex(Protocol):
         limit: int,
         also: Sequence[int] = (),
     ) -> Sequence[Candidate]:
-        """The nearest live chunks inside scope and filter, and exact cosines of the chunks in `also` that are inside
-        both; each once, best first, with its document and ordinal."""
+        """The nearest live chunks inside scope and filter that the caller may read (see Passages), and exact cosines of
+        such chunks in `also`; each once, best first, with its document and ordinal."""
+
+    async def orphans(self, space: Space, *, repair: bool) -> Mapping[str, int]:
+        """Vectors of documents or versions that the catalog neither serves nor waits for, by kind, and live chunks
+        without a vector; with `repair` the first are removed and the second made again."""
 
     async def tend(self, space: Space, *, idle: bool) -> Sequence[str]:
         """Maintenance by one worker, now and then: build what searches have outgrown; returns what was done, in words.
@@ -220,6 +360,9 @@ class KeywordIndex(Protocol):
     async def reset(self, position: int) -> None:
         """Empty the index and set its position: the start of a rebuild."""
 
+    async def size(self) -> int:
+        """Chunks in the index, of all tenants."""
+
     async def search(
         self, text: str, *, scope: Scope, limit: int, documents: Sequence[UUID] | None = None
     ) -> Sequence[Candidate]:
@@ -238,8 +381,12 @@ class Blobs(Protocol):
     async def path(self, sha256: bytes) -> str:
         """A local file to read the blob from. Raises NotFoundError."""
 
-    async def delete(self, sha256: bytes) -> None:
-        """Idempotent."""
+    async def delete(self, sha256: bytes, *, older_than_seconds: float = 0.0) -> bool:
+        """Remove it unless it was put within the last seconds; False when it stays for that reason. Idempotent."""
+
+    def list(self, *, older_than_seconds: float) -> AsyncIterator[bytes]:
+        """Hashes of all blobs that were put longer ago than this, in no promised order."""
+        ...
 
     async def ping(self) -> None:
         """Raises StorageFullError or UnavailableError when a put would fail."""
@@ -291,6 +438,8 @@ class Ports:
     passages: Passages
     outbox: Outbox
     jobs: Jobs
+    sources: Sources
+    source_runs: SourceRuns
     vectors: VectorIndex
     keywords: KeywordIndex
     blobs: Blobs

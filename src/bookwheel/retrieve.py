@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bookwheel.errors import EmbedderUnavailableError, IndexUnavailableError, UnavailableError
+from bookwheel.filters import parse, uses_chunks
 from bookwheel.fuse import DENSE_WEIGHT, Fused, fuse
 from bookwheel.ports import Embedder, Ports
 from bookwheel.telemetry import DEGRADED, stage
@@ -16,7 +17,7 @@ from bookwheel.types import Candidate, Found, Hit, Question, Scope, Space
 CANDIDATES = 100  # passages from each side: some 50 documents; 50 passages cost .002 nDCG@10 on SciFact
 SPARE_HITS = 10  # fused beyond the wanted number, because hydration may drop some
 FILTER_DOCUMENTS = 2_000  # up to so many matching documents are handed to the keyword index
-FILTER_WIDENING = 10  # with more, so many times the candidates are fetched and then filtered
+FILTER_WIDENING = 10  # with more, or a filter on chunks, so many times the candidates are fetched and then filtered
 
 
 @dataclass(slots=True)
@@ -42,7 +43,7 @@ async def retrieve(question: Question, *, scope: Scope, space: Space, ports: Por
     dense = await _dense(question, vector, keyword, scope=scope, space=space, ports=ports, progress=progress)
     if dense is None and keyword is None:
         raise UnavailableError("Neither the vector index nor the keyword index answers. Retry in a moment.")
-    if question.filter is not None and dense is not None:
+    if dense is not None:  # which was asked for them too: what it left out is not live, not readable or filtered out
         allowed = {candidate.chunk_id for candidate in dense}
         keyword = [candidate for candidate in keyword or () if candidate.chunk_id in allowed]
     with stage("fuse", progress.timings):
@@ -69,6 +70,8 @@ async def _keyword(
     documents, limit = None, CANDIDATES
     if question.filter is not None:
         documents = await ports.passages.documents_matching(question.filter, scope=scope, limit=FILTER_DOCUMENTS + 1)
+        if uses_chunks(parse(question.filter)):  # of these documents' chunks only some pass
+            limit = CANDIDATES * FILTER_WIDENING
         if len(documents) > FILTER_DOCUMENTS:
             documents, limit = None, CANDIDATES * FILTER_WIDENING
     try:
@@ -112,14 +115,25 @@ def _dense_weight(question: Question, embedder: Embedder) -> float:
 async def _hydrate(
     ranked: Sequence[Fused], question: Question, *, scope: Scope, ports: Ports, progress: _Progress
 ) -> list[Hit]:
-    """Fill in texts; what is no longer live or not visible falls out here, whatever an index said."""
-    best = [fused for fused in ranked if fused.score >= question.score_threshold][: question.limit + SPARE_HITS]
+    """Fill in texts; what is no longer live or not visible falls out here, whatever an index said.
+
+    Chunks of one section are one hit, the best of them; so what comes behind is looked at until there are enough hits.
+    """
+    best = [fused for fused in ranked if fused.score >= question.score_threshold]
+    hits: dict[object, Hit] = {}
     with stage("hydrate", progress.timings):
-        hydrated = await ports.passages.hydrate([fused.chunk_id for fused in best], scope=scope, filter=question.filter)
-    by_id = {hit.chunk_id: hit for hit in hydrated}
-    hits = [
-        replace(by_id[fused.chunk_id], score=fused.score, dense=fused.dense, keyword=fused.keyword)
-        for fused in best
-        if fused.chunk_id in by_id
-    ]
-    return hits[: question.limit]
+        while best and len(hits) < question.limit:
+            part, best = best[: question.limit + SPARE_HITS], best[question.limit + SPARE_HITS :]
+            ids = [fused.chunk_id for fused in part]
+            hydrated = await ports.passages.hydrate(ids, scope=scope, filter=question.filter)
+            by_id = {hit.chunk_id: hit for hit in hydrated}
+            for fused in part:
+                if hit := by_id.get(fused.chunk_id):
+                    scored = replace(hit, score=fused.score, dense=fused.dense, keyword=fused.keyword)
+                    hits.setdefault(_shown(hit), scored)
+    return list(hits.values())[: question.limit]
+
+
+def _shown(hit: Hit) -> object:
+    """What is shown once: the section, else the chunk."""
+    return hit.chunk_id if hit.section is None else (hit.document_id, hit.section)

@@ -39,10 +39,21 @@ class Settings(BaseSettings):
 
     max_file_bytes: int = Field(512 * MIB, ge=1, description="Largest upload.")
     max_line_bytes: int = Field(16 * MIB, ge=1024, description="Largest line of an NDJSON upload.")
-    parse_timeout_seconds: float = Field(120.0, gt=0, description="Longest time that reading one file may take.")
+    parse_timeout_seconds: float = Field(
+        120.0, gt=0, description="Longest time that reading one file may take, or one segment of a huge text."
+    )
     parse_memory_bytes: int = Field(2048 * MIB, ge=256 * MIB, description="Most memory that reading one file may take.")
+    max_chunks_per_document: int = Field(200_000, ge=1, description="Most passages that one document may make.")
+    fetch_max_bytes: int = Field(64 * MIB, ge=1, description="Largest page that a source fetches, decompressed.")
+    fetch_timeout_seconds: float = Field(30.0, gt=0, description="Longest time that fetching one page may take.")
+    fetch_allow_private: bool = Field(
+        False, description="Let sources fetch from private, loopback and other addresses that are not public."
+    )
+    source_roots: str = Field(
+        "/", description="Folders, separated by `:`, below which a directory source may lie; empty allows none."
+    )
     lease_seconds: float = Field(
-        15.0, gt=0, description="A worker silent for this long loses its documents to another."
+        8.0, gt=0, description="A worker silent for this long loses its documents to another."
     )
 
     log_level: str = Field("info", description="debug, info, warning or error.")

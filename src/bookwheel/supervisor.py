@@ -28,6 +28,7 @@ STOP_SECONDS = 15.0
 WATCH_SECONDS = 0.25
 BACKOFF_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)  # before the next start of a process that keeps dying
 STEADY_SECONDS = 30.0  # a process that lived so long starts again from the first backoff
+KILLED = -signal.SIGKILL  # exit status: somebody outside did it, or the kernel for want of memory
 
 Say = Callable[[str], None]
 
@@ -87,14 +88,14 @@ class Stack:
 
     async def _restart(self, child: _Child) -> None:
         lived = time.monotonic() - child.started_at
-        child.failures = 0 if lived > STEADY_SECONDS else child.failures + 1
-        if child.failures > len(BACKOFF_SECONDS):
+        child.failures = 0 if lived > STEADY_SECONDS else min(child.failures + 1, len(BACKOFF_SECONDS) + 1)
+        if child.failures > len(BACKOFF_SECONDS) and child.process.returncode != KILLED:
             raise UnavailableError(
                 f"The {child.name} process died {child.failures} times in a row (last exit status"
                 f" {child.process.returncode}). Its messages are above; `bookwheel check` says what is missing."
             )
-        self.say(f"The {child.name} process ended (status {child.process.returncode}); starting it again.")
-        await asyncio.sleep(BACKOFF_SECONDS[max(child.failures - 1, 0)])
+        self.say(f"The {child.name} process {_ending(child.process.returncode)}; starting it again.")
+        await asyncio.sleep(BACKOFF_SECONDS[min(max(child.failures, 1), len(BACKOFF_SECONDS)) - 1])
         child.process, child.started_at = self._popen(child.arguments), time.monotonic()
 
     async def stop(self) -> None:
@@ -109,6 +110,12 @@ class Stack:
             except subprocess.TimeoutExpired:
                 child.process.kill()
                 child.process.wait()
+
+
+def _ending(status: int) -> str:
+    if status == KILLED:
+        return "was killed (by hand, or because memory ran out: `dmesg` tells)"
+    return f"ended (status {status})"
 
 
 @asynccontextmanager

@@ -9,7 +9,11 @@ from uuid import UUID
 
 Metadata = Mapping[str, str]  # a store's own labels: strings only, as OpenAI's
 Attributes = Mapping[str, Any]  # a document's: strings, numbers, booleans, dates as ISO strings, lists of strings
+Access = tuple[str, ...]  # an access list: the users and groups that may read a document
+Keep = Literal["keep"]  # leaves an access list alone, where None opens the document to everybody
 Filter = Mapping[str, Any]  # OpenAI's grammar or the $ shorthand, checked in filters.py
+
+Strategy = Literal["structure", "fixed", "sentence", "parent_child", "semantic"]  # of chunking: docs/chunking.md
 
 DEFAULT_TENANT = UUID("00000000-0000-7000-8000-000000000001")
 
@@ -46,9 +50,10 @@ class FileStatus(StrEnum):
 class Chunking:
     """How a store cuts its documents, in tokens of its embedder."""
 
-    strategy: Literal["structure"] = "structure"
+    strategy: Strategy = "structure"
     max_tokens: int = 256  #: 64 to 1,024
     overlap_tokens: int = 32  #: 10-20 % of max_tokens is usual; at most half
+    parent_tokens: int = 1024  #: of the section that a hit of parent_child shows; the others have none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,10 +66,12 @@ class Store:
     space: Space
     chunking: Chunking
     metadata: Metadata
-    version: int  #: grows with every publish and delete; cache keys hold it
+    version: int  #: grows with every publish, delete and change of attributes or access; cache keys hold it
     created_at: datetime
     last_active_at: datetime
+    paused: bool = False  #: nothing of it is ingested until it is resumed
     size: int = 0  #: of its documents' sources
+    chunk_count: int = 0  #: of its live documents
     counts: Mapping[FileStatus, int] = field(default_factory=dict)  #: documents by status
 
 
@@ -90,6 +97,7 @@ class DocumentDraft:
     text: str | None = None
     title: str | None = None
     attributes: Attributes = field(default_factory=dict)
+    access: Access | Keep | None = "keep"  #: None opens it to everybody in the tenant, as new ones are with "keep"
     chunking: Chunking | None = None  #: the store's own when None
 
 
@@ -104,7 +112,9 @@ class Document:
     external_id: str | None
     filename: str  #: the file's name, or the caller's id, for people
     title: str | None
+    sha256: bytes  #: 32 bytes, of the file; of text, a NUL and the title, where it was put as text
     attributes: Attributes
+    access: Access | None  #: who may read it; None for everybody in the tenant
     status: FileStatus
     version: int  #: the newest wanted version
     live_version: int | None  #: the version that queries see
@@ -132,6 +142,42 @@ class Claim:
     title: str | None
     text: str | None  #: inline text, or None when the bytes are a blob
     sha256: bytes | None  #: of the blob, or None for inline text
+    owner: str = ""  #: who holds the lease
+    attempts: int = 0  #: at this version, ended by something that may pass
+    deaths: int = 0  #: workers that died with the document in hand since it was last let go
+
+
+class JobState(StrEnum):
+    """What a document version waits for."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    RETRYING = "retrying"  #: an attempt failed for a reason that may pass; the next one has its time
+    PAUSED = "paused"  #: with its store
+    FAILED = "failed"  #: a dead letter: it stays until it is retried, dropped or put again
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """The work on one document version, as operators see it."""
+
+    document_id: UUID
+    store_id: UUID
+    file_id: UUID | None
+    external_id: str | None
+    filename: str
+    version: int
+    live_version: int | None
+    state: JobState
+    urgent: bool
+    attempts: int  #: that ended with something that may pass
+    retry_at: datetime | None
+    worker: str | None  #: who holds the document now
+    chunks_written: int  #: of the running attempt
+    error_code: str | None
+    error_message: str | None  #: of the failure, or of the last attempt
+    updated_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +199,17 @@ class ParsedText:
     title: str | None = None
     pages: tuple[Page, ...] = ()  #: empty where the format has none
     warnings: tuple[str, ...] = ()  #: what was left out, for the owner
+    base: int = 0  #: where `text` begins in the document, when it is one segment of a huge one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """The part of a document that a hit shows in place of the small chunk that was found."""
+
+    ordinal: int  #: from 0 within the document version
+    start: int
+    end: int
+    text: str  #: exactly text[start:end] of the parsed text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +223,17 @@ class Piece:
     heading_path: tuple[str, ...]
     language: str  #: ISO 639-1, or "und"
     embed_text: str  #: what the embedder reads: title and headings before the text
+    section: Section | None = None  #: that it is a child of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutText:
+    """What is known of a document's text, with the next of its pieces."""
+
+    media_type: str
+    title: str | None
+    warnings: tuple[str, ...]  #: what was left out, for the owner
+    pieces: Sequence[Piece]  #: in order; those of all batches together are the document
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +271,7 @@ class Hit:
     end: int
     page: int | None
     heading_path: tuple[str, ...]
+    language: str
     ordinal: int
     document_id: UUID
     store_id: UUID
@@ -211,7 +280,12 @@ class Hit:
     filename: str
     title: str | None
     version: int
+    sha256: bytes  #: as the document's
     attributes: Attributes
+    access: Access | None
+    created_at: datetime  #: of the document
+    updated_at: datetime
+    section: int | None = None  #: whose text and offsets these are, in place of the small chunk that was found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,3 +357,76 @@ class Answer:
     found: Found
     model: str
     timings: Mapping[str, float] = field(default_factory=dict)
+
+
+class SourceKind(StrEnum):
+    """What a source is."""
+
+    DIRECTORY = "directory"
+    URLS = "urls"
+    SITEMAP = "sitemap"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceDraft:
+    """A source as its owner asks for it."""
+
+    kind: SourceKind
+    config: Mapping[str, Any]  #: directory: path, include, exclude; urls: urls; sitemap: url, limit
+    every_seconds: float  #: from the end of one run to the next
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceChange:
+    """What to change of a source; None leaves a thing as it is."""
+
+    config: Mapping[str, Any] | None = None
+    every_seconds: float | None = None
+    paused: bool | None = None
+    due: bool = False  #: run once, now, even when paused; items that wait after an error are tried again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A place that a store is kept in step with."""
+
+    id: UUID
+    tenant_id: UUID
+    store_id: UUID
+    kind: SourceKind
+    config: Mapping[str, Any]
+    every_seconds: float
+    paused: bool
+    created_at: datetime
+    next_run_at: datetime | None  #: None while paused
+    last_run_at: datetime | None = None
+    last_error: str | None = None  #: of the last run
+    failures: int = 0  #: runs in a row that failed as a whole
+    runs: int = 0  #: finished
+    counts: Mapping[str, int] = field(default_factory=dict)  #: of the last run: added, changed, unchanged, ...
+    state: Mapping[str, Any] = field(default_factory=dict)  #: what a run leaves for the next
+    items: int = 0  #: that became documents
+    failed: int = 0  #: that could not be read, or whose document failed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceItem:
+    """One file or page of a source."""
+
+    key: str  #: the path below the root, or the URL
+    validator: Mapping[str, Any] = field(default_factory=dict)  #: what tells that nothing changed
+    external_id: str | None = None  #: of its document, None before the first success
+    last_seen_run: int = 0
+    last_error: str | None = None
+    retry_at: datetime | None = None  #: not tried before, after an error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceOutcome:
+    """How a run ended."""
+
+    next_in_seconds: float
+    counts: Mapping[str, int]
+    state: Mapping[str, Any]
+    error: str | None = None
+    failed: bool = False  #: as a whole: the place could not be read

@@ -6,22 +6,29 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Iterator, Sequence
-from uuid import UUID, uuid4
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import structlog
 
 from bookwheel.app import job_app, open_ports
-from bookwheel.errors import BookwheelError, UnavailableError
+from bookwheel.errors import UnavailableError
 from bookwheel.follow import follow
-from bookwheel.ingest import give_up, ingest
+from bookwheel.ingest import ingest_waiting
+from bookwheel.orphans import remove_dead_blobs
 from bookwheel.ports import Ports
 from bookwheel.sandbox import ParserPool
 from bookwheel.settings import Settings
+from bookwheel.sources.running import run_sources
 from bookwheel.telemetry import ERRORS, QUEUE_DEPTH
 
-SWEEP_SECONDS = 2.0
-SWEEP_LIMIT = 1_000
+if TYPE_CHECKING:
+    from procrastinate import App
+
+SWEEP_SECONDS = 1.0
+CLEAN_SECONDS = 10.0
+SINGLE_QUEUE, BULK_QUEUE = "single", "bulk"
 STOP_SECONDS = 10.0  # that running jobs get to finish when the worker is asked to stop
 POLL_SECONDS = 1.0  # for jobs, when a notification was lost
 
@@ -43,68 +50,72 @@ class Worker:
         """Work until `stop` is set; then finish what runs, within bounds."""
         app = job_app(self.settings, self.run_job)
         async with app.open_async(), asyncio.TaskGroup() as tasks:
-            jobs = tasks.create_task(
-                app.run_worker_async(
-                    name=self.name,
-                    concurrency=self.settings.ingest_concurrency,
-                    fetch_job_polling_interval=POLL_SECONDS,
-                    delete_jobs="successful",
-                    install_signal_handlers=False,
-                    shutdown_graceful_timeout=STOP_SECONDS,
-                )
-            )
+            jobs = [tasks.create_task(self._take(app, queues, slots)) for queues, slots in self._slots()]
             tasks.create_task(self._beat())
             tasks.create_task(self._sweep())
+            tasks.create_task(self._clean())
             tasks.create_task(follow(self.ports, self.stop))
+            tasks.create_task(run_sources(self.ports, self.settings, self.stop, self.name))
             await self.stop.wait()
-            jobs.cancel()
+            for job in jobs:
+                job.cancel()
 
-    async def run_job(self, document_ids: Sequence[UUID]) -> None:
-        """One job: its documents are leased to it alone, and the lease is renewed while it runs."""
+    def _slots(self) -> list[tuple[list[str], int]]:
+        """Queues and how many jobs of them run at once: a slot of their own keeps single uploads from waiting."""
+        return [([SINGLE_QUEUE], 1), ([SINGLE_QUEUE, BULK_QUEUE], max(1, self.settings.ingest_concurrency - 1))]
+
+    async def _take(self, app: "App", queues: list[str], slots: int) -> None:
+        await app.run_worker_async(
+            name=self.name,
+            queues=queues,
+            concurrency=slots,
+            fetch_job_polling_interval=POLL_SECONDS,
+            delete_jobs="always",
+            install_signal_handlers=False,
+            shutdown_graceful_timeout=STOP_SECONDS,
+        )
+
+    async def run_job(self, *, urgent: bool) -> None:
+        """Ingest what waits; the documents in hand are leased to this job alone, and the lease is renewed meanwhile."""
         owner = f"{self.name}-{uuid4().hex[:8]}"
         self.owners.add(owner)
         try:
-            await ingest(
-                document_ids,
+            await ingest_waiting(
                 owner=owner,
                 lease_seconds=self.settings.lease_seconds,
+                urgent=urgent,
                 ports=self.ports,
                 parser=self.parser,
             )
-        except BookwheelError as error:
+        except UnavailableError as error:  # the leases run out, and the sweep finds the documents
             ERRORS.labels("ingest", type(error).__name__).inc()
-            log.warning("job will be tried again", reason=error.message, documents=len(document_ids))
-            raise
-        except Exception as error:
-            ERRORS.labels("ingest", type(error).__name__).inc()
-            log.exception("job failed", documents=[str(document_id) for document_id in document_ids])
-            await give_up(document_ids, error, owner=owner, ports=self.ports)
+            log.warning("job ended early", reason=error.message)
         finally:
             self.owners.discard(owner)
 
     async def _beat(self) -> None:
-        while await self._wait(self.settings.lease_seconds / 3):
+        while await self._wait(self.settings.lease_seconds / 4):
             with _patience("lease"):
                 await self.ports.ingestion.renew(tuple(self.owners), lease_seconds=self.settings.lease_seconds)
 
     async def _sweep(self) -> None:
-        """The catalog is the truth: what it says is unfinished, and no job holds or awaits, is queued again."""
+        """The catalog is the truth: what it says is waiting is called for again, whatever became of the queue."""
         while await self._wait(SWEEP_SECONDS):
             with _patience("sweep"):
+                await self.ports.jobs.wake()
                 depth = await self.ports.jobs.depth()
-                for queue, count in depth.items():
-                    QUEUE_DEPTH.labels(queue).set(count)
-                idle = sum(depth.values()) == 0
-                if idle:
-                    await self._requeue()
+                for state, count in depth.items():
+                    QUEUE_DEPTH.labels(state).set(count)
+                idle = depth["waiting"] + depth["running"] == 0
                 for done in await self.ports.vectors.tend(self.ports.space, idle=idle):
                     log.info("vector index tended", done=done)
 
-    async def _requeue(self) -> None:
-        lost = await self.ports.ingestion.unfinished(older_than_seconds=SWEEP_SECONDS, limit=SWEEP_LIMIT)
-        if lost:
-            log.warning("documents without a job are queued again", documents=len(lost))
-            await self.ports.jobs.enqueue(lost)
+    async def _clean(self) -> None:
+        while await self._wait(CLEAN_SECONDS):
+            with _patience("clean"):
+                removed = await remove_dead_blobs(self.ports)
+                if removed:
+                    log.info("bytes of deleted files removed", files=removed)
 
     async def _wait(self, seconds: float) -> bool:
         """Wait; False when it is time to stop."""

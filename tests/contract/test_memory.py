@@ -18,6 +18,7 @@ from bookwheel.testing.ingestion import IngestionContract, JobsContract
 from bookwheel.testing.keywords import KeywordIndexContract
 from bookwheel.testing.outbox import OutboxContract
 from bookwheel.testing.passages import PassagesContract
+from bookwheel.testing.sources import SourceRunsContract, SourcesContract
 from bookwheel.testing.stores import StoresContract
 from bookwheel.testing.vectors import VectorIndexContract
 
@@ -51,6 +52,14 @@ class TestIngestion(MemoryPorts, IngestionContract):
 
 class TestJobs(MemoryPorts, JobsContract):
     """Jobs in memory."""
+
+
+class TestSources(MemoryPorts, SourcesContract):
+    """Sources in memory."""
+
+
+class TestSourceRuns(MemoryPorts, SourceRunsContract):
+    """Runs of sources in memory."""
 
 
 class TestPassages(MemoryPorts, PassagesContract):
@@ -124,13 +133,14 @@ class TestClock:
         seconds[0] += 1
         assert len(await desk.claims(document, owner="second")) == 1
 
-    async def test_sweep_waits_by_the_clock(self) -> None:
-        """A document counts as lost only after the time that its job is given."""
+    async def test_a_retry_waits_by_the_clock(self) -> None:
+        """A failed attempt is made again after the time that it was given, not before."""
         seconds = [1000.0]
         ports = memory_ports(MemoryDatabase(clock=lambda: seconds[0]))
         desk = Desk(ports=ports, tenant=uuid4())
         document = await desk.put(await desk.store(), "one")
+        await ports.ingestion.release([await desk.claim(document)], retry_in=60.0, reason="later")
         seconds[0] += 59
-        assert await ports.ingestion.unfinished(older_than_seconds=60.0, limit=10) == []
+        assert await desk.next() == []
         seconds[0] += 1
-        assert await ports.ingestion.unfinished(older_than_seconds=60.0, limit=10) == [document.id]
+        assert [claim.document_id for claim in await desk.next()] == [document.id]

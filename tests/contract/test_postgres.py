@@ -21,6 +21,7 @@ from bookwheel.testing.files import FilesContract
 from bookwheel.testing.ingestion import IngestionContract, JobsContract
 from bookwheel.testing.outbox import OutboxContract
 from bookwheel.testing.passages import PassagesContract
+from bookwheel.testing.sources import SourceRunsContract, SourcesContract
 from bookwheel.testing.stores import StoresContract
 from bookwheel.testing.vectors import VectorIndexContract
 
@@ -87,6 +88,14 @@ class TestJobs(PostgresPorts, JobsContract):
     """Jobs on procrastinate."""
 
 
+class TestSources(PostgresPorts, SourcesContract):
+    """Sources in PostgreSQL."""
+
+
+class TestSourceRuns(PostgresPorts, SourceRunsContract):
+    """Runs of sources in PostgreSQL."""
+
+
 class TestPassages(PostgresPorts, PassagesContract):
     """Passages in PostgreSQL."""
 
@@ -141,3 +150,30 @@ class TestPlan:
     def test_small_stores_are_scanned_large_ones_walked(self, rows: int, partition_rows: int, exact: bool) -> None:
         """A small share of a partition is scanned exactly; the graph serves the rest."""
         assert vectors.exact_is_cheaper(rows, partition_rows) is exact
+
+    @pytest.mark.parametrize("partition_rows", [1_500, 50_000, 1_000_000])
+    def test_counting_ends_where_the_graph_begins(self, partition_rows: int) -> None:
+        """Passing chunks are counted only as far as the decision needs, and then it is for the graph."""
+        enough = vectors.graph_rows(partition_rows)
+        assert not vectors.exact_is_cheaper(enough, partition_rows)
+        assert vectors.exact_is_cheaper(enough - 1, partition_rows)
+
+
+class TestReadableRows(PostgresPorts):
+    """The plan rests on what the caller may read, or a graph would be walked past all that he may not."""
+
+    async def test_restricted_chunks_do_not_count(self, ports: Ports, tenant: UUID, stranger: Desk) -> None:
+        """Neither those of restricted documents, nor of another tenant's stores, change what others count."""
+        desk, index = Desk(ports=ports, tenant=tenant), ports.vectors
+        assert isinstance(index, vectors.PgVectorIndex)
+        store, foreign = await desk.store(), await stranger.store()
+        await desk.add(store, "one\ntwo")
+        document, _ = await desk.add(store, "three\nfour\nfive")
+        other, _ = await stranger.add(foreign, "six")
+        await ports.documents.update(document.id, scope=desk.scope(store), access=("staff",))
+        await ports.documents.update(other.id, scope=stranger.scope(foreign), access=("staff",))
+        for principals, rows in ((frozenset[str](), 2), (frozenset({"staff"}), 5), (frozenset({"x"}), 2)):
+            scope = replace(desk.scope(store, foreign), principals=principals)
+            layout = await index._layout(ports.space, scope)
+            assert layout is not None
+            assert layout.rows == rows

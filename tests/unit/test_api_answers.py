@@ -1,6 +1,7 @@
 """Search and chat: what the door asks of the walks, and how it shows what they found."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -31,6 +32,7 @@ def hit(number: int, score: float, **changes: Any) -> Hit:
         "end": 20,
         "page": 3,
         "heading_path": ("One", "Two"),
+        "language": "en",
         "ordinal": number,
         "document_id": DOCUMENT,
         "store_id": DOCUMENT,
@@ -39,7 +41,11 @@ def hit(number: int, score: float, **changes: Any) -> Hit:
         "filename": "mine",
         "title": None,
         "version": 2,
+        "sha256": bytes(range(32)),
         "attributes": {"year": 2024},
+        "access": ("staff",),
+        "created_at": datetime.fromtimestamp(1_700_000_000, UTC),
+        "updated_at": datetime.fromtimestamp(1_700_000_060, UTC),
     }
     return Hit(**values | changes)
 
@@ -146,6 +152,12 @@ async def test_search_has_openais_shape(client: httpx.AsyncClient, store: str) -
                 "start": 10,
                 "end": 20,
                 "heading_path": ["One", "Two"],
+                "ordinal": 1,
+                "language": "en",
+                "hash": bytes(range(32)).hex(),
+                "access": ["staff"],
+                "created_at": 1_700_000_000,
+                "updated_at": 1_700_000_060,
             },
         }
     ]

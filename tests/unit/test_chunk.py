@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from bookwheel.chunk import chunk_id, chunks, split, text_hash, with_context
+from bookwheel.chunk import chunk_id, numbered, split, text_hash, with_context
 from bookwheel.types import Chunking, Claim, Page, ParsedText, Piece, Space
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -263,7 +263,8 @@ def test_chunks_of_a_claim() -> None:
         chunking=SMALL, filename="moby.txt", title="Moby Dick", text=None, sha256=bytes(32),
     )  # fmt: skip
     parsed = ParsedText(text="Call me Ishmael. " * 60, media_type="text/plain", format="plain", title="other")
-    made = list(chunks(claim, parsed, tokenizer=TOKENIZER))
+    pieces = list(split(parsed, chunking=SMALL, tokenizer=TOKENIZER, title=claim.title))
+    made = [*numbered(claim, pieces[:2], first=0), *numbered(claim, pieces[2:], first=2)]
     assert [chunk.ordinal for chunk in made] == list(range(len(made)))
     assert len(made) > 3
     for chunk in made:

@@ -1,6 +1,7 @@
 """Citations: quotes are always the document's own text, and streaming changes nothing."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
@@ -27,6 +28,7 @@ def hit(text: str, start: int = 0) -> Hit:
         end=start + len(text),
         page=None,
         heading_path=(),
+        language="en",
         ordinal=0,
         document_id=nobody,
         store_id=nobody,
@@ -35,7 +37,11 @@ def hit(text: str, start: int = 0) -> Hit:
         filename="f",
         title=None,
         version=1,
+        sha256=bytes(32),
         attributes={},
+        access=None,
+        created_at=datetime.fromtimestamp(0, UTC),
+        updated_at=datetime.fromtimestamp(0, UTC),
     )
 
 

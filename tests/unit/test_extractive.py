@@ -1,6 +1,7 @@
 """The extractive generator: few sentences, each of them in its passage, and silence where nothing supports one."""
 
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
 from uuid import UUID
 
 import numpy as np
@@ -38,6 +39,7 @@ def hit(text: str, *, score: float = 1.0, start: int = 0, title: str | None = No
         end=start + len(text),
         page=None,
         heading_path=(),
+        language="en",
         ordinal=0,
         document_id=nobody,
         store_id=nobody,
@@ -46,7 +48,11 @@ def hit(text: str, *, score: float = 1.0, start: int = 0, title: str | None = No
         filename="f",
         title=title,
         version=1,
+        sha256=bytes(32),
         attributes={},
+        access=None,
+        created_at=datetime.fromtimestamp(0, UTC),
+        updated_at=datetime.fromtimestamp(0, UTC),
     )
 
 

@@ -1,5 +1,6 @@
 """The filter grammar, its errors and its meaning."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bookwheel.errors import InvalidFilterError
+from bookwheel.filters import KEYS as BUILT_IN
 from bookwheel.filters import (
     MAX_COMPARISONS,
     MAX_DEPTH,
@@ -19,6 +21,7 @@ from bookwheel.filters import (
     Or,
     matches,
     parse,
+    uses_chunks,
 )
 
 KEYS = st.sampled_from(["a", "b", "year", "a.b"])
@@ -183,6 +186,14 @@ def test_empty_filter_matches_everything() -> None:
         ({"$not": {"a": 1}}, {"a": 1}, False),
         ({"type": "book"}, {"type": "book"}, True),
         ({"a.b": 1}, {"a": {"b": 1}}, False),
+        ({"documents": 1}, {"documents": 1}, True),
+        ({"document": {"$exists": True}}, {"document": "x"}, True),
+        ({"chunk.heading": "B"}, {"chunk.heading": ("A", "B")}, True),
+        ({"chunk.heading": {"$contains": "B"}}, {"chunk.heading": ("A", "B")}, True),
+        ({"chunk.heading": {"$exists": True}}, {"chunk.heading": ()}, True),
+        ({"chunk.page": {"$ne": 1}}, {"chunk.page": None}, True),
+        ({"chunk.page": "1"}, {"chunk.page": 1}, False),
+        ({"document.path": {"$lt": "b"}}, {"document.path": "a"}, True),
     ],
 )
 def test_meaning(filter: Any, attributes: dict[str, Any], expected: bool) -> None:
@@ -218,6 +229,15 @@ def test_meaning(filter: Any, attributes: dict[str, Any], expected: bool) -> Non
         ({"a": float("inf")}, "filters.a"),
         ({"$where": "1"}, "filters.$where"),
         ({"$and": [{"$or": [{"a": {"$in": 3}}]}]}, "filters.$and[0].$or[0].a.$in"),
+        ({"document.titel": "x"}, "filters.document.titel"),
+        ({"chunk.": "x"}, "filters.chunk."),
+        ({"type": "eq", "key": "document.title.x", "value": 1}, "filters.key"),
+        ({"document.created_at": "yesterday"}, "filters.document.created_at"),
+        ({"document.created_at": {"$gt": ""}}, "filters.document.created_at.$gt"),
+        ({"document.created_at": True}, "filters.document.created_at"),
+        ({"document.created_at": {"$lt": 1e18}}, "filters.document.created_at.$lt"),
+        ({"document.updated_at": ["2024-01-01", "9999-12-31T23:59-23:59"]}, "filters.document.updated_at[1]"),
+        ({"document.updated_at": {"$exists": "2024-01-01"}}, "filters.document.updated_at.$exists"),
     ],
 )
 def test_errors_name_the_place(filter: Any, param: str) -> None:
@@ -226,6 +246,38 @@ def test_errors_name_the_place(filter: Any, param: str) -> None:
         parse(filter)
     assert caught.value.param == param
     assert param in caught.value.message
+
+
+def test_an_unknown_built_in_key_lists_the_known() -> None:
+    """A typing error is told together with what could have been meant; attributes may have any other name."""
+    with pytest.raises(InvalidFilterError) as caught:
+        parse({"document.titel": "x"})
+    assert all(key in caught.value.message for key in BUILT_IN)
+
+
+@pytest.mark.parametrize(
+    ("value", "moment"),
+    [
+        ("2024-01-31", datetime(2024, 1, 31, tzinfo=UTC)),
+        ("2024-01-31T12:00", datetime(2024, 1, 31, 12, tzinfo=UTC)),
+        ("2024-01-31T12:00:00Z", datetime(2024, 1, 31, 12, tzinfo=UTC)),
+        ("2024-01-31T12:00:00.5+02:00", datetime(2024, 1, 31, 10, 0, 0, 500_000, tzinfo=UTC)),
+        (1_700_000_000, datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)),
+        (0.5, datetime(1970, 1, 1, 0, 0, 0, 500_000, tzinfo=UTC)),
+    ],
+)
+def test_times_are_moments(value: Any, moment: datetime) -> None:
+    """Dates, times with and without offset and Unix seconds are compared as points in time."""
+    later = moment.replace(year=moment.year + 1)
+    assert holds({"document.created_at": {"$gte": value, "$in": [value]}}, **{"document.created_at": moment})
+    assert holds({"document.created_at": {"$lt": value}}, **{"document.created_at": moment}) is False
+    assert holds({"document.created_at": {"$gt": value, "$ne": value}}, **{"document.created_at": later})
+
+
+def test_keys_of_chunks_are_told_apart() -> None:
+    """A filter is about chunks when any of its comparisons is."""
+    assert uses_chunks(parse({"$or": [{"a": 1}, {"$not": {"chunk.page": 1}}]}))
+    assert not uses_chunks(parse({"document.title": "x", "chunk": 1, "$or": [{"b": 2}]}))
 
 
 def test_depth_is_bounded() -> None:

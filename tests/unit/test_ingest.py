@@ -1,19 +1,32 @@
 """The ingest walk over ports in memory: what is published, what fails, what is given back, what is not paid twice."""
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
 from bookwheel.errors import BrokenFileError, EmbedderUnavailableError
-from bookwheel.ingest import give_up, ingest
+from bookwheel.ingest import MAX_DEATHS, ingest, ingest_waiting
 from bookwheel.ports import Ports, Vectors
+from bookwheel.sandbox import cut_here
 from bookwheel.testing import HashEmbedder, memory_ports
 from bookwheel.testing.desk import Desk
-from bookwheel.types import Document, DocumentDraft, FileStatus, Page, ParsedText, Store
+from bookwheel.types import (
+    Chunking,
+    CutText,
+    Document,
+    DocumentDraft,
+    FileStatus,
+    JobState,
+    Page,
+    ParsedText,
+    Store,
+)
 
 LEASE_SECONDS = 60.0
 
@@ -40,10 +53,24 @@ class Reader:
     def __init__(self, *, broken: Sequence[str] = ()) -> None:
         self.broken = broken
 
-    async def parse(self, path: Path, filename: str) -> ParsedText:
-        """The two pages."""
+    max_chunks = 100
+
+    async def cut(
+        self, source: Path | str, filename: str, *, chunking: Chunking, tokenizer: Tokenizer, title: str | None = None
+    ) -> AsyncGenerator[CutText, None]:
+        """The given text, or the two pages."""
         if filename in self.broken:
             raise BrokenFileError(f"{filename!r} is damaged. Save it again.")
+        parsed = self.two_pages() if isinstance(source, Path) else self.plain(source)
+        async for cut in cut_here(parsed, chunking=chunking, tokenizer=tokenizer, title=title):
+            yield cut
+
+    def plain(self, text: str) -> ParsedText:
+        """An inline text."""
+        return ParsedText(text=text, media_type="text/plain", format="plain")
+
+    def two_pages(self) -> ParsedText:
+        """What every file holds."""
         text = "First page about whales.\n\nSecond page about oaks."
         pages = (Page(number=1, start=0, end=24), Page(number=2, start=26, end=len(text)))
         return ParsedText(text=text, media_type="application/pdf", format="plain", title="Two pages", pages=pages)
@@ -65,8 +92,15 @@ def desk(embedder: CountingEmbedder) -> Desk:
 async def run(ports: Ports, *documents: Document | UUID, parser: Reader | None = None) -> int:
     """One job over these documents."""
     ids = [one if isinstance(one, UUID) else one.id for one in documents]
-    owner = uuid4().hex
-    return await ingest(ids, owner=owner, lease_seconds=LEASE_SECONDS, ports=ports, parser=parser or Reader())
+    claims = await ports.ingestion.claim(ids, owner=uuid4().hex, lease_seconds=LEASE_SECONDS)
+    return await ingest(claims, lease_seconds=LEASE_SECONDS, ports=ports, parser=parser or Reader())
+
+
+async def run_all(ports: Ports, *, parser: Reader | None = None) -> int:
+    """A worker that takes what waits until nothing is left."""
+    return await ingest_waiting(
+        owner=uuid4().hex, lease_seconds=LEASE_SECONDS, urgent=False, ports=ports, parser=parser or Reader()
+    )
 
 
 async def stored_file(desk: Desk, store: Store, filename: str) -> Document:
@@ -128,16 +162,31 @@ async def test_a_text_without_words_fails_clearly(desk: Desk) -> None:
     assert (await state(desk, store, document)).error_code == "no_text"
 
 
-async def test_a_failing_embedder_gives_the_documents_back(desk: Desk, embedder: CountingEmbedder) -> None:
-    """The error is retryable, the lease is free at once, and the next run finishes."""
+async def test_a_failing_embedder_postpones_the_documents(desk: Desk, embedder: CountingEmbedder) -> None:
+    """The attempt counts, the reason is kept, and the next attempt finishes."""
     store = await desk.store()
     document = await desk.put(store, "some text")
     embedder.down = True
-    with pytest.raises(EmbedderUnavailableError):
-        await run(desk.ports, document)
-    assert (await state(desk, store, document)).status == FileStatus.IN_PROGRESS
+    assert await run_all(desk.ports) == 0
+    (job,) = await desk.ports.jobs.list(scope=desk.scope(store), limit=10)
+    assert (job.state, job.attempts) == (JobState.RETRYING, 1)
+    assert "embedder" in (job.error_message or "")
     embedder.down = False
-    assert await run(desk.ports, document) == 1
+    await desk.ports.jobs.retry([document.id], scope=desk.scope(store))
+    assert await run_all(desk.ports) == 1
+
+
+async def test_everything_that_waits_is_ingested(desk: Desk) -> None:
+    """One call of a worker is enough, however many documents wait, and the single one goes first."""
+    store = await desk.store()
+    drafts = [DocumentDraft(external_id=str(number), text=f"text {number}") for number in range(600)]
+    await desk.ports.documents.put(drafts, scope=desk.scope(store), store=store)
+    single = await desk.put(store, "single")
+    claims = await desk.next(limit=1)
+    assert [claim.document_id for claim in claims] == [single.id]
+    await desk.ports.ingestion.release(claims)
+    assert await run_all(desk.ports) == 601
+    assert set((await desk.ports.jobs.depth()).values()) == {0}
 
 
 async def test_known_texts_are_not_embedded_again(desk: Desk, embedder: CountingEmbedder) -> None:
@@ -171,23 +220,60 @@ async def test_a_deleted_document_is_skipped(desk: Desk) -> None:
     assert await run(desk.ports, document.id) == 0
 
 
-async def test_give_up_isolates_then_fails(desk: Desk) -> None:
-    """After an unforeseen error a batch is tried one by one; a document alone is marked failed."""
-    queued: list[list[UUID]] = []
+class Bomb(Reader):
+    """Breaks in a way that nobody foresaw."""
 
-    class Recorder:
-        """Notes what is queued again."""
+    async def cut(
+        self, source: Path | str, filename: str, *, chunking: Chunking, tokenizer: Tokenizer, title: str | None = None
+    ) -> AsyncGenerator[CutText, None]:
+        """All texts but one."""
+        if source == "boom":
+            raise ZeroDivisionError
+        async for cut in super().cut(source, filename, chunking=chunking, tokenizer=tokenizer, title=title):
+            yield cut
 
-        async def enqueue(self, document_ids: Sequence[UUID]) -> None:
-            queued.append(list(document_ids))
 
+async def test_an_unforeseen_error_fails_its_document_alone(desk: Desk) -> None:
+    """The others of the batch are ingested; the dead letter says where to look."""
     store = await desk.store()
-    one, other = await desk.put(store, "one"), await desk.put(store, "other")
-    ports = replace(desk.ports, jobs=Recorder())  # type: ignore[arg-type]
-    await give_up([one.id, other.id], ZeroDivisionError(), owner="me", ports=ports)
-    assert queued == [[one.id], [other.id]]
-    await give_up([one.id], ZeroDivisionError(), owner="me", ports=ports)
-    assert (await state(desk, store, one)).error_code == "internal_error"
+    good = [await desk.put(store, f"text {number}") for number in range(3)]
+    bad = await desk.put(store, "boom")
+    assert await run(desk.ports, *good, bad, parser=Bomb()) == 3
+    assert (await state(desk, store, bad)).error_code == "internal_error"
+    assert {(await state(desk, store, one)).status for one in good} == {FileStatus.COMPLETED}
+
+
+async def test_a_document_that_kills_workers_is_given_up(desk: Desk) -> None:
+    """After some deaths it is tried alone, in the end not at all; its neighbours are not blamed."""
+    store = await desk.store()
+    killer, neighbour = await desk.put(store, "boom"), await desk.put(store, "text")
+    for _ in range(2):  # two workers die with both in hand
+        await desk.claims(killer, neighbour, lease_seconds=0.0)
+    for _ in range(MAX_DEATHS - 2):  # and more with it alone
+        await desk.claims(killer, lease_seconds=0.0)
+    assert await run_all(desk.ports) == 1
+    assert (await state(desk, store, killer)).error_code == "worker_died"
+    assert (await state(desk, store, neighbour)).status is FileStatus.COMPLETED
+
+
+async def test_a_cancelled_job_gives_its_documents_back(desk: Desk, embedder: CountingEmbedder) -> None:
+    """A worker that is asked to stop frees what it holds at once, without counting an attempt."""
+    store = await desk.store()
+    document = await desk.put(store, "some text")
+
+    async def never(texts: Sequence[str]) -> Vectors:
+        await asyncio.sleep(3600)
+        raise AssertionError("unreachable")
+
+    embedder.embed = never  # type: ignore[method-assign]
+    task = asyncio.create_task(run_all(desk.ports))
+    while not (await desk.ports.jobs.depth())["running"]:
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    claim = await desk.claim(document)
+    assert (claim.attempts, claim.deaths) == (0, 0)
 
 
 async def test_vectors_are_of_the_embedded_text(desk: Desk) -> None:

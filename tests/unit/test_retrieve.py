@@ -86,6 +86,38 @@ async def test_a_filter_holds_for_both_sides(shelf: tuple[Desk, Store]) -> None:
     assert sorted(map(str, names(found))) == ["comet", "oak"]
 
 
+async def test_a_filter_on_chunks_holds_for_both_sides() -> None:
+    """Of a document that matches, the chunks that do not pass take no places, with either side down."""
+    desk = Desk(ports=memory_ports(), tenant=uuid4())
+    store = await desk.store()
+    lines = [f"the whale swims {number} miles" for number in range(150)]
+    await desk.add(store, "\n".join(lines))
+    while await catch_up(desk.ports):
+        continue
+    last = {"chunk.ordinal": {"$gte": 148}}
+    for down in ({}, {"vectors": Down(IndexUnavailableError)}, {"keywords": Down(IndexUnavailableError)}):
+        found = await ask(desk, store, "whale swims", replace(desk.ports, **down), filter=last)
+        assert sorted(hit.ordinal for hit in found.hits) == [148, 149]
+
+
+async def test_what_the_caller_may_not_read_is_not_found(shelf: tuple[Desk, Store]) -> None:
+    """Neither side finds it, and its words weigh nothing in the scores of others."""
+    desk, store = shelf
+    before = await ask(desk, store, "acorns in autumn whale")
+    oak = await desk.ports.documents.find(scope=desk.scope(store), external_id="oak")
+    await desk.ports.documents.update(oak.id, scope=desk.scope(store), access=("squirrels",))
+    for down in ({}, {"vectors": Down(IndexUnavailableError)}, {"keywords": Down(IndexUnavailableError)}):
+        found = await ask(desk, store, "acorns in autumn whale", replace(desk.ports, **down))
+        assert "oak" not in names(found)
+        assert "whale" in names(found)
+    by_words = (await ask(desk, store, "acorns in autumn whale", dense_weight=0.0)).hits[0]
+    assert (by_words.external_id, by_words.score) == ("whale", 1.0)
+    scope = replace(desk.scope(store), principals=frozenset({"squirrels"}))
+    question = Question(text="acorns in autumn whale")
+    again = await retrieve(question, scope=scope, space=store.space, ports=desk.ports)
+    assert names(again) == names(before)
+
+
 async def test_keywords_down_leaves_the_vectors(shelf: tuple[Desk, Store]) -> None:
     """The answer comes from the dense side, and says so."""
     ports = replace(shelf[0].ports, keywords=Down(IndexUnavailableError))

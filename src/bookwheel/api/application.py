@@ -11,8 +11,10 @@ from bookwheel.api import (
     documents,
     failures,
     files,
+    jobs,
     models,
     search,
+    sources,
     status,
     store_files,
     vector_stores,
@@ -41,7 +43,7 @@ def create_app(ports: Ports, settings: Settings, **options: Any) -> FastAPI:
     )
     app.state.ports = ports
     app.state.settings = settings
-    for module in (search, chat, documents, vector_stores, store_files, files, models, status):
+    for module in (search, chat, documents, vector_stores, store_files, files, models, sources, status):
         app.include_router(module.routes)
     failures.install(app)
     app.add_middleware(Attendant)

@@ -5,11 +5,13 @@ from math import isfinite
 from typing import Any
 
 from bookwheel.errors import InvalidRequestError
-from bookwheel.filters import MAX_KEY, MAX_STRING, MAX_VALUES
+from bookwheel.filters import MAX_KEY, MAX_STRING, MAX_VALUES, RESERVED
+from bookwheel.types import Access
 
 MAX_ATTRIBUTES = 64
+MAX_PRINCIPALS = 64  #: in one access list
 MAX_METADATA = 16
-MAX_LABEL = 512  #: characters of a metadata value
+MAX_LABEL = 512  #: characters of a metadata value or of a principal
 
 
 def checked_attributes(raw: object, *, param: str = "attributes") -> Mapping[str, Any]:
@@ -22,8 +24,26 @@ def checked_attributes(raw: object, *, param: str = "attributes") -> Mapping[str
         raise InvalidRequestError(f"{param} has {len(raw)} keys; at most {MAX_ATTRIBUTES} are allowed.", param=param)
     for key, value in raw.items():
         _check_key(key, param)
+        _check_unreserved(key, param)
         _check_value(value, f"{param}.{key}")
     return raw
+
+
+def checked_access(raw: object, *, param: str = "access") -> Access | None:
+    """The access list without repeats; None for everybody. Raises InvalidRequestError."""
+    if raw is None:
+        return None
+    if not isinstance(raw, list) or not 1 <= len(raw) <= MAX_PRINCIPALS:
+        raise InvalidRequestError(
+            f"{param} must be a list of 1 to {MAX_PRINCIPALS} users or groups, or null for everybody.", param=param
+        )
+    for index, principal in enumerate(raw):
+        if not isinstance(principal, str) or not principal:
+            raise InvalidRequestError(
+                f"{param}[{index}] must be a string that is not empty.", param=f"{param}[{index}]"
+            )
+        _check_string(principal, f"{param}[{index}]", MAX_LABEL)
+    return tuple(dict.fromkeys(raw))
 
 
 def checked_metadata(raw: Mapping[str, str] | None) -> Mapping[str, str]:
@@ -42,6 +62,15 @@ def _check_key(key: str, param: str) -> None:
     if not key or len(key) > MAX_KEY or key.startswith("$") or "\0" in key:
         raise InvalidRequestError(
             f"{param} has the key {key[:80]!r}; keys have 1 to {MAX_KEY} characters and do not begin with $.",
+            param=param,
+        )
+
+
+def _check_unreserved(key: str, param: str) -> None:
+    if key.startswith(RESERVED):
+        raise InvalidRequestError(
+            f"{param} has the key {key[:80]!r}; keys that begin with {' or '.join(RESERVED)} are Bookwheel's own."
+            " Choose another name.",
             param=param,
         )
 

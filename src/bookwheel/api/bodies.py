@@ -5,12 +5,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from bookwheel.errors import InvalidRequestError
-from bookwheel.types import Chunking
+from bookwheel.types import Chunking, Strategy
 
 Name = Annotated[str, Field(max_length=256, pattern=r"^[^\x00]*$")]
 QueryText = Annotated[str, Field(min_length=1, max_length=8192)]
 
 MIN_CHUNK, MAX_CHUNK = 64, 1024  #: tokens
+CHILD_CHUNK = 128  #: tokens of a chunk that only serves to find its section
 
 
 class Body(BaseModel):
@@ -27,27 +28,53 @@ class StaticChunking(Body):
 
 
 class ChunkingStrategy(Body):
-    """`auto`, or `static` with sizes."""
+    """OpenAI's `auto`, or `static` with sizes; or one of ours by name, its sizes beside it, each with a default."""
 
-    type: Literal["auto", "static"]
+    type: Literal["auto", "static"] | Strategy
     static: StaticChunking | None = None
+    max_chunk_size_tokens: int | None = None
+    chunk_overlap_tokens: int | None = None
+    parent_chunk_size_tokens: int | None = None
 
     def chunking(self) -> Chunking | None:
-        """The sizes, or None for `auto`. Raises InvalidRequestError."""
-        if self.type == "auto":
-            return None
+        """The strategy and sizes, or None for `auto`. Raises InvalidRequestError."""
+        match self.type:
+            case "auto":
+                return None
+            case "static":
+                return self._static()
+            case strategy:
+                return self._own(strategy)
+
+    def _static(self) -> Chunking:
         if self.static is None:
             raise InvalidRequestError("chunking_strategy.static is missing.", param="chunking_strategy.static")
         size, overlap = self.static.max_chunk_size_tokens, self.static.chunk_overlap_tokens
-        _check_range("max_chunk_size_tokens", size, MIN_CHUNK, MAX_CHUNK)
-        _check_range("chunk_overlap_tokens", overlap, 0, size // 2)
+        _check_range("static.max_chunk_size_tokens", size, MIN_CHUNK, MAX_CHUNK)
+        _check_range("static.chunk_overlap_tokens", overlap, 0, size // 2)
         return Chunking(max_tokens=size, overlap_tokens=overlap)
+
+    def _own(self, strategy: Strategy) -> Chunking:
+        size = self.max_chunk_size_tokens
+        if size is None:
+            size = CHILD_CHUNK if strategy == "parent_child" else Chunking().max_tokens
+        overlap = self.chunk_overlap_tokens
+        if overlap is None:
+            overlap = 0 if strategy == "semantic" else size // 8
+        _check_range("max_chunk_size_tokens", size, MIN_CHUNK, MAX_CHUNK)
+        _check_range("chunk_overlap_tokens", overlap, 0, 0 if strategy == "semantic" else size // 2)
+        if strategy != "parent_child":
+            return Chunking(strategy=strategy, max_tokens=size, overlap_tokens=overlap)
+        parent = MAX_CHUNK if self.parent_chunk_size_tokens is None else self.parent_chunk_size_tokens
+        _check_range("parent_chunk_size_tokens", parent, size, MAX_CHUNK)
+        return Chunking(strategy=strategy, max_tokens=size, overlap_tokens=overlap, parent_tokens=parent)
 
 
 def _check_range(name: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
-        param = f"chunking_strategy.static.{name}"
-        raise InvalidRequestError(f"{param} is {value}; it must be from {low} to {high}.", param=param)
+        param = f"chunking_strategy.{name}"
+        allowed = f"from {low} to {high}" if low < high else str(low)
+        raise InvalidRequestError(f"{param} is {value}; it must be {allowed}.", param=param)
 
 
 class StoreCreate(Body):
@@ -73,7 +100,9 @@ class FileAttach(Body):
     external_id: Annotated[str, Field(min_length=1, max_length=2048, pattern=r"^[^\x00]*$")] | None = None
     title: Annotated[str, Field(max_length=1024, pattern=r"^[^\x00]*$")] | None = None
     attributes: dict[str, Any] | None = None
+    access: list[str] | None = None  #: when it is not sent, a known document keeps its list
     chunking_strategy: ChunkingStrategy | None = None
+    bulk: bool = False  #: one of many: single uploads go before it
 
 
 class HybridWeights(Body):
@@ -140,6 +169,7 @@ class ChatCreate(Body):
 
 
 class AttributesUpdate(Body):
-    """POST /v1/vector_stores/{id}/files/{file_id}."""
+    """POST /v1/vector_stores/{id}/files/{file_id}. What is not sent stays as it is."""
 
-    attributes: dict[str, Any] | None
+    attributes: dict[str, Any] | None = None
+    access: list[str] | None = None

@@ -8,7 +8,7 @@ from fastapi import Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bookwheel.api.attributes import checked_attributes
+from bookwheel.api.attributes import checked_access, checked_attributes
 from bookwheel.api.ids import PREFIXES, public
 from bookwheel.api.lines import MEDIA_TYPE, Conversation, Line, whole_line
 from bookwheel.api.pages import ThePage, fetch, listed
@@ -110,6 +110,7 @@ def read_draft(data: bytes | None) -> DocumentDraft:
         text=_storable(text),
         title=_storable(title) if title is not None else None,
         attributes=checked_attributes(raw.get("attributes")),
+        access=checked_access(raw["access"]) if "access" in raw else "keep",
     )
 
 

@@ -89,10 +89,10 @@ async def content(file_id: str, ports: ThePorts, scope: TheScope) -> Response:
 
 
 @routes.delete("/v1/files/{file_id}")
-async def delete_file(file_id: str, ports: ThePorts, scope: TheScope) -> Response:
-    """Remove a file and every document made of it."""
-    file = await ports.files.get(parse("file", file_id), scope=scope)
-    if await ports.files.delete(file.id, scope=scope):
-        await ports.blobs.delete(file.sha256)
-    deleted: dict[str, Any] = {"id": public("file", file.id), "object": "file", "deleted": True}
+async def delete_file(file_id: str, ports: ThePorts, scope: TheScope, unless_used: bool = False) -> Response:
+    """Remove a file and every document made of it, or with `unless_used` nothing while there is such a document; a
+    worker removes the bytes a minute later."""
+    file = parse("file", file_id)
+    removed = await ports.files.delete(file, scope=scope, unless_used=unless_used)
+    deleted: dict[str, Any] = {"id": public("file", file), "object": "file", "deleted": removed}
     return JSON(deleted)

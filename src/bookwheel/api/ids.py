@@ -6,14 +6,21 @@ from uuid import UUID
 
 from bookwheel.errors import NotFoundError
 
-Kind = Literal["store", "file", "document", "batch"]
+Kind = Literal["store", "file", "document", "batch", "source"]
 
-PREFIXES: Final[dict[Kind, str]] = {"store": "vs_", "file": "file-", "document": "doc_", "batch": "vsfb_"}
+PREFIXES: Final[dict[Kind, str]] = {
+    "store": "vs_",
+    "file": "file-",
+    "document": "doc_",
+    "batch": "vsfb_",
+    "source": "src_",
+}
 NAMES: Final[dict[Kind, str]] = {
     "store": "vector store",
     "file": "file",
     "document": "document",
     "batch": "file batch",
+    "source": "source",
 }
 _HEX = re.compile(r"[0-9a-f]{32}")
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from bookwheel.api.ids import public
-from bookwheel.types import Answer, Chunking, Citation, Document, File, FileStatus, Hit, Store
+from bookwheel.types import Access, Answer, Chunking, Citation, Document, File, FileStatus, Hit, Store
 
 INVALID_FILE = frozenset(
     {
@@ -57,6 +57,9 @@ def store_object(store: Store) -> dict[str, Any]:
         "usage_bytes": store.size,
         "file_counts": {**counts, "total": sum(counts.values())},
         "status": "in_progress" if counts["in_progress"] else "completed",
+        "paused": store.paused,
+        "chunk_count": store.chunk_count,
+        "percent": round(100 * (1 - counts["in_progress"] / max(1, sum(counts.values()))), 1),
         "expires_after": None,
         "expires_at": None,
         "last_active_at": seconds(store.last_active_at),
@@ -68,7 +71,13 @@ def store_object(store: Store) -> dict[str, Any]:
 def chunking_object(chunking: Chunking) -> dict[str, Any]:
     """A chunking strategy with its sizes."""
     sizes = {"max_chunk_size_tokens": chunking.max_tokens, "chunk_overlap_tokens": chunking.overlap_tokens}
-    return {"type": "static", "static": sizes}
+    match chunking.strategy:
+        case "structure":
+            return {"type": "static", "static": sizes}
+        case "parent_child":
+            return {"type": "parent_child", **sizes, "parent_chunk_size_tokens": chunking.parent_tokens}
+        case other:
+            return {"type": other, **sizes}
 
 
 def source_id(document: Document | Hit) -> str:
@@ -76,6 +85,11 @@ def source_id(document: Document | Hit) -> str:
     if document.file_id is not None:
         return public("file", document.file_id)
     return public("document", document.id if isinstance(document, Document) else document.document_id)
+
+
+def access_object(access: Access | None) -> list[str] | None:
+    """Who may read it; null for everybody."""
+    return None if access is None else list(access)
 
 
 def store_file_object(document: Document) -> dict[str, Any]:
@@ -90,6 +104,7 @@ def store_file_object(document: Document) -> dict[str, Any]:
         "last_error": _last_error(document),
         "chunking_strategy": chunking_object(document.chunking),
         "attributes": dict(document.attributes),
+        "access": access_object(document.access),
         "document_id": public("document", document.id),
         "external_id": document.external_id,
         "filename": document.filename,
@@ -108,6 +123,8 @@ def document_object(document: Document) -> dict[str, Any]:
         "filename": document.filename,
         "title": document.title,
         "attributes": dict(document.attributes),
+        "access": access_object(document.access),
+        "hash": document.sha256.hex(),
         "status": document.status.value,
         "version": document.version,
         "live_version": document.live_version,
@@ -147,6 +164,12 @@ def hit_object(hit: Hit) -> dict[str, Any]:
             "start": hit.start,
             "end": hit.end,
             "heading_path": list(hit.heading_path),
+            "ordinal": hit.ordinal,
+            "language": hit.language,
+            "hash": hit.sha256.hex(),
+            "access": access_object(hit.access),
+            "created_at": seconds(hit.created_at),
+            "updated_at": seconds(hit.updated_at),
         },
     }
 
@@ -160,6 +183,7 @@ def chunk_object(hit: Hit) -> dict[str, Any]:
         "start": hit.start,
         "end": hit.end,
         "heading_path": list(hit.heading_path),
+        "language": hit.language,
     }
 
 

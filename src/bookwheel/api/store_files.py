@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import Query
 from starlette.responses import Response
 
-from bookwheel.api.attributes import checked_attributes
+from bookwheel.api.attributes import checked_access, checked_attributes
 from bookwheel.api.bodies import AttributesUpdate, FileAttach
 from bookwheel.api.ids import PREFIXES, parse
 from bookwheel.api.pages import ThePage, fetch, listed
@@ -14,7 +14,7 @@ from bookwheel.api.shapes import source_id, store_file_object
 from bookwheel.api.wiring import JSON, StoreScope, ThePorts, TheStore, router
 from bookwheel.errors import InvalidRequestError
 from bookwheel.ports import Ports
-from bookwheel.types import Document, DocumentDraft, FileStatus, Hit, Scope
+from bookwheel.types import Access, Document, DocumentDraft, FileStatus, Hit, Keep, Scope
 
 routes = router("vector store files")
 
@@ -28,9 +28,10 @@ async def attach(body: FileAttach, store: TheStore, scope: StoreScope, ports: Th
         external_id=body.external_id,
         title=body.title,
         attributes=checked_attributes(body.attributes),
+        access=_access(body),
         chunking=body.chunking_strategy.chunking() if body.chunking_strategy else None,
     )
-    documents = await ports.documents.put([draft], scope=scope, store=store)
+    documents = await ports.documents.put([draft], scope=scope, store=store, bulk=body.bulk)
     return JSON(store_file_object(documents[0]))
 
 
@@ -58,22 +59,14 @@ async def get_store_file(file_id: str, scope: StoreScope, ports: ThePorts) -> Re
 
 
 @routes.post("/v1/vector_stores/{store_id}/files/{file_id}")
-async def update_attributes(
-    file_id: str, body: AttributesUpdate, store: TheStore, scope: StoreScope, ports: ThePorts
-) -> Response:
-    """Replace the attributes; the content is not read again."""
+async def update_attributes(file_id: str, body: AttributesUpdate, scope: StoreScope, ports: ThePorts) -> Response:
+    """Replace the attributes, the access list or both; the content is not read again."""
+    if body.model_fields_set.isdisjoint({"attributes", "access"}):
+        raise InvalidRequestError("Nothing to change: send attributes, access or both.", param="attributes")
+    attributes = checked_attributes(body.attributes) if "attributes" in body.model_fields_set else None
     document = await find_source(file_id, scope=scope, ports=ports)
-    if document.file_id is None:
-        raise InvalidRequestError("This document was put as text; put it again with the new attributes.")
-    draft = DocumentDraft(
-        file_id=document.file_id,
-        external_id=document.external_id,
-        title=document.title,
-        attributes=checked_attributes(body.attributes),
-        chunking=document.chunking,
-    )
-    documents = await ports.documents.put([draft], scope=scope, store=store)
-    return JSON(store_file_object(documents[0]))
+    changed = await ports.documents.update(document.id, scope=scope, attributes=attributes, access=_access(body))
+    return JSON(store_file_object(changed))
 
 
 @routes.delete("/v1/vector_stores/{store_id}/files/{file_id}")
@@ -107,6 +100,10 @@ async def find_source(source: str, *, scope: Scope, ports: Ports) -> Document:
     if source.startswith(PREFIXES["document"]):
         return await ports.documents.get(parse("document", source), scope=scope)
     return await ports.documents.find(scope=scope, file_id=parse("file", source))
+
+
+def _access(body: FileAttach | AttributesUpdate) -> Access | Keep | None:
+    return checked_access(body.access) if "access" in body.model_fields_set else "keep"
 
 
 def _parts(chunks: Sequence[Hit]) -> list[dict[str, Any]]:

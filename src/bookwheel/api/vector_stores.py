@@ -59,6 +59,20 @@ async def modify_store(store_id: str, body: StoreModify, ports: ThePorts, scope:
     return JSON(store_object(store))
 
 
+@routes.post("/v1/vector_stores/{store_id}/pause")
+async def pause_store(store_id: str, ports: ThePorts, scope: TheScope) -> Response:
+    """Stop ingesting into the store once what is in hand is done; it stays searchable and takes uploads."""
+    return JSON(store_object(await ports.stores.update(parse("store", store_id), scope=scope, paused=True)))
+
+
+@routes.post("/v1/vector_stores/{store_id}/resume")
+async def resume_store(store_id: str, ports: ThePorts, scope: TheScope) -> Response:
+    """Ingest what waits."""
+    store = await ports.stores.update(parse("store", store_id), scope=scope, paused=False)
+    await ports.jobs.wake()
+    return JSON(store_object(store))
+
+
 @routes.delete("/v1/vector_stores/{store_id}")
 async def delete_store(store_id: str, ports: ThePorts, scope: TheScope) -> Response:
     """Remove a store with its documents; the files stay."""

@@ -7,12 +7,14 @@ Any number of processes may share the directory.
 """
 
 import asyncio
+import contextlib
 import errno
 import fcntl
 import hashlib
 import os
 import shutil
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,10 +59,18 @@ class DirectoryBlobs:
             raise NotFoundError(f"No blob with hash {sha256.hex()}.")
         return str(path)
 
-    async def delete(self, sha256: bytes) -> None:
+    async def delete(self, sha256: bytes, *, older_than_seconds: float = 0.0) -> bool:
         """See ports.Blobs."""
         with translated():
-            await asyncio.to_thread(_place(self.directory, sha256).unlink, missing_ok=True)
+            return await asyncio.to_thread(_remove, self.directory, sha256, older_than_seconds)
+
+    async def list(self, *, older_than_seconds: float) -> AsyncIterator[bytes]:
+        """See ports.Blobs."""
+        with translated():
+            for folder in sorted(self.directory.iterdir()):
+                if folder.name != INCOMING:
+                    for sha256 in await asyncio.to_thread(_old, folder, older_than_seconds):
+                        yield sha256
 
     async def ping(self) -> None:
         """See ports.Blobs."""
@@ -158,6 +168,40 @@ async def _gathered(data: AsyncIterator[bytes], max_bytes: int) -> AsyncIterator
 def _place(directory: Path, sha256: bytes) -> Path:
     name = sha256.hex()
     return directory / name[:2] / name[2:]
+
+
+def _remove(directory: Path, sha256: bytes, older_than_seconds: float) -> bool:
+    """Out of the way first and looked at then: a put of the same bytes meanwhile makes a new file, or is restored."""
+    place, aside = _place(directory, sha256), directory / INCOMING / uuid4().hex
+    try:
+        file = place.open("rb")
+    except FileNotFoundError:
+        return True
+    with file:
+        if not _lock(file):  # as for an upload, the lock keeps cleaners away; who has it is removing the same blob
+            return False
+        place.rename(aside)
+        young = _age(aside) < older_than_seconds
+        if young:
+            aside.rename(place)
+        else:
+            aside.unlink()
+    return not young
+
+
+def _age(path: Path) -> float:
+    """Seconds since the blob was put; a clock that was set back makes it young."""
+    return time.time() - path.stat().st_mtime
+
+
+def _old(folder: Path, seconds: float) -> list[bytes]:
+    """Hashes of the blobs in one folder that are older than this. A blob removed meanwhile is left out."""
+    found = []
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if _age(path) >= seconds:
+                found.append(bytes.fromhex(folder.name + path.name))
+    return found
 
 
 def _make_directories(directory: Path) -> None:

@@ -112,6 +112,10 @@ class TantivyIndex:
         """See ports.KeywordIndex."""
         await asyncio.to_thread(self._commit, lambda writer: self._reset(writer, position))
 
+    async def size(self) -> int:
+        """See ports.KeywordIndex."""
+        return max(0, self._current().size - 1)  # one entry notes the position
+
     async def search(
         self, text: str, *, scope: Scope, limit: int, documents: Sequence[UUID] | None = None
     ) -> Sequence[Candidate]:

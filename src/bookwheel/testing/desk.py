@@ -78,6 +78,12 @@ class Desk:
             [document.id for document in documents], owner=owner or uuid4().hex, lease_seconds=lease_seconds
         )
 
+    async def next(self, *, limit: int = MANY, max_bytes: int = MANY, urgent: bool = False) -> Sequence[Claim]:
+        """What a new owner is given to do."""
+        return await self.ports.ingestion.claim_next(
+            owner=uuid4().hex, lease_seconds=LEASE_SECONDS, limit=limit, max_bytes=max_bytes, urgent=urgent
+        )
+
     async def write(self, claim: Claim, vectors: NDArray[np.float32] | None = None) -> list[Chunk]:
         """Chunks and vectors of a claimed version, not yet published; one chunk for each line of the text."""
         chunks = chunks_of(claim)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from hashlib import sha256
 from uuid import uuid4
 
 import pytest
@@ -68,6 +69,77 @@ class DocumentsContract(PortsContract):
         assert again.status is FileStatus.COMPLETED
         assert await desk.claims(again) == []
         assert [hit.attributes for hit in await desk.hydrate(chunks, store)] == [{"year": 2025}]
+
+    async def test_update_changes_attributes_and_access_alone(self, desk: Desk) -> None:
+        """Both hold at once, for texts and files alike, without a new version; what is not given stays."""
+        store, file = await desk.store(), await desk.file()
+        text, _ = await desk.add(store, "text", attributes={"year": 2023})
+        (of_file,) = await put(desk, store, DocumentDraft(file_id=file.id, title="T", attributes={"year": 2023}))
+        await desk.publish(of_file)
+        documents, scope = desk.ports.documents, desk.scope(store)
+        for document in (text, await documents.get(of_file.id, scope=scope)):
+            changed = await documents.update(document.id, scope=scope, attributes={"year": 2024}, access=("a", "b"))
+            assert changed == replace(
+                document, attributes={"year": 2024}, access=("a", "b"), updated_at=changed.updated_at
+            )
+            assert changed.updated_at >= document.updated_at
+            assert await documents.get(document.id, scope=scope) == changed
+            assert await desk.claims(changed) == []
+            assert await documents.update(document.id, scope=scope) == changed
+            assert (await documents.update(document.id, scope=scope, access=None)).attributes == {"year": 2024}
+            emptied = await documents.update(document.id, scope=scope, attributes={})
+            assert (emptied.attributes, emptied.access, emptied.version) == ({}, None, document.version)
+
+    async def test_update_stays_inside_the_scope(self, desk: Desk, stranger: Desk) -> None:
+        """Another tenant and another store change nothing and are told nothing."""
+        store, other = await desk.store(), await desk.store()
+        document = await desk.put(store, "mine")
+        for scope in (desk.scope(other), stranger.scope(store), desk.scope()):
+            with pytest.raises(NotFoundError):
+                await desk.ports.documents.update(document.id, scope=scope, attributes={"x": 1}, access=("thief",))
+        assert await desk.ports.documents.get(document.id, scope=desk.scope(store)) == document
+
+    async def test_putting_again_keeps_the_access_list(self, desk: Desk) -> None:
+        """Who knows nothing of access lists opens no document; None does, and a list replaces the old one."""
+        store = await desk.store()
+        draft = DocumentDraft(external_id="a", text="one", access=("staff",))
+        seen = [(await put(desk, store, draft))[0].access]
+        for text, access in (("one", "keep"), ("two", "keep"), ("two", ("b", "a")), ("two", None), ("three", "keep")):
+            (document,) = await put(desk, store, replace(draft, text=text, access=access))
+            seen.append(document.access)
+        assert seen == [("staff",), ("staff",), ("staff",), ("b", "a"), None, None]
+        (fresh,) = await put(desk, store, DocumentDraft(external_id="b", text="one"))
+        assert fresh.access is None
+
+    async def test_owner_sees_restricted_documents(self, desk: Desk) -> None:
+        """Access lists are for readers: the tenant manages what it has put, whoever may read it."""
+        store = await desk.store()
+        (document,) = await put(desk, store, DocumentDraft(external_id="a", text="one", access=("staff",)))
+        documents, scope = desk.ports.documents, desk.scope(store)
+        assert await documents.get(document.id, scope=scope) == document
+        assert await documents.find(scope=scope, external_id="a") == document
+        assert await documents.list(scope=scope, limit=10) == [document]
+        assert await documents.delete([document.id], scope=scope) == 1
+
+    async def test_hash_is_that_of_the_source(self, desk: Desk) -> None:
+        """Of the file's bytes; of text, of the text, a NUL and the title."""
+        store, file = await desk.store(), await desk.file()
+        (of_file,) = await put(desk, store, DocumentDraft(file_id=file.id))
+        (of_text,) = await put(desk, store, DocumentDraft(external_id="a", text="Ü", title="T"))
+        assert (of_file.sha256, of_text.sha256) == (file.sha256, sha256("Ü\0T".encode()).digest())
+
+    async def test_title_found_in_the_text_stays_with_it(self, desk: Desk) -> None:
+        """Putting the same content again without a title forgets none; other content is read for its own."""
+        store, file = await desk.store(), await desk.file()
+        (document,) = await put(desk, store, DocumentDraft(file_id=file.id))
+        claim = await desk.claim(document)
+        await desk.write(claim)
+        await desk.ports.ingestion.publish([replace(claim, title="Found")])
+        (again,) = await put(desk, store, DocumentDraft(file_id=file.id))
+        (named,) = await put(desk, store, DocumentDraft(file_id=file.id, title="Given"))
+        chunking = Chunking(max_tokens=100, overlap_tokens=10)
+        (cut_anew,) = await put(desk, store, DocumentDraft(file_id=file.id, chunking=chunking))
+        assert [one.title for one in (again, named, cut_anew)] == ["Found", "Given", None]
 
     async def test_other_chunking_is_a_new_version(self, desk: Desk) -> None:
         """The same text cut otherwise must be cut again."""

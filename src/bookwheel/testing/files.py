@@ -1,6 +1,7 @@
 """The contract of ports.Files."""
 
 import os
+from collections.abc import Sequence
 from functools import partial
 from uuid import UUID
 
@@ -8,7 +9,7 @@ import pytest
 
 from bookwheel.errors import NotFoundError
 from bookwheel.testing.contract import PortsContract
-from bookwheel.testing.desk import Desk, axis, walked
+from bookwheel.testing.desk import MANY, Desk, axis, walked
 from bookwheel.types import Document, DocumentDraft, Store
 
 
@@ -42,12 +43,46 @@ class FilesContract(PortsContract):
             assert len(await page(after=None)) == 2
             assert [one.id for one in await walked(page)] == order
 
-    async def test_delete_says_when_the_blob_is_free(self, desk: Desk, stranger: Desk) -> None:
-        """The blob may go only with the last file of its content, whoever's that is."""
+    async def test_a_blob_is_dead_when_its_last_file_was_deleted(self, desk: Desk, stranger: Desk) -> None:
+        """Not while another file, whoever's, has the same bytes; and not before the time asked for."""
         one = await desk.file()
         other = await stranger.file(sha256=one.sha256)
-        assert await desk.ports.files.delete(one.id, scope=desk.scope()) is False
-        assert await stranger.ports.files.delete(other.id, scope=stranger.scope()) is True
+        await desk.ports.files.delete(one.id, scope=desk.scope())
+        assert one.sha256 not in await self._dead(desk)
+        await stranger.ports.files.delete(other.id, scope=stranger.scope())
+        assert one.sha256 in await self._dead(desk)
+        assert one.sha256 not in await self._dead(desk, seconds=3600.0)
+
+    async def test_bytes_that_come_again_are_not_dead(self, desk: Desk) -> None:
+        """A new upload of the same bytes keeps the blob; what is forgotten is not named again."""
+        one = await desk.file()
+        await desk.ports.files.delete(one.id, scope=desk.scope())
+        again = await desk.file(sha256=one.sha256)
+        assert one.sha256 not in await self._dead(desk)
+        await desk.ports.files.delete(again.id, scope=desk.scope())
+        await desk.ports.files.forget_blobs([one.sha256])
+        assert one.sha256 not in await self._dead(desk)
+
+    async def test_a_file_in_use_can_be_kept(self, desk: Desk) -> None:
+        """With `unless_used` it goes only when no document is made of it."""
+        store, file = await desk.store(), await desk.file()
+        (document,) = await desk.ports.documents.put(
+            [DocumentDraft(file_id=file.id)], scope=desk.scope(store), store=store
+        )
+        assert not await desk.ports.files.delete(file.id, scope=desk.scope(), unless_used=True)
+        await desk.ports.documents.delete([document.id], scope=desk.scope(store))
+        assert await desk.ports.files.delete(file.id, scope=desk.scope(), unless_used=True)
+
+    async def test_hashes_of_all_files(self, desk: Desk, stranger: Desk) -> None:
+        """Whatever tenant has them, each once."""
+        one, other = await desk.file(), await stranger.file()
+        hashes = [sha256 async for sha256 in desk.ports.files.hashes()]
+        assert {one.sha256, other.sha256} <= set(hashes)
+        assert len(hashes) == len(set(hashes))
+        assert await desk.ports.files.having([one.sha256, b"x" * 32]) == {one.sha256}
+
+    async def _dead(self, desk: Desk, *, seconds: float = -1.0) -> Sequence[bytes]:
+        return await desk.ports.files.dead_blobs(older_than_seconds=seconds, limit=MANY)
 
     async def test_deleted_file_is_gone(self, desk: Desk) -> None:
         """A file is deleted once; after that there is no such file."""

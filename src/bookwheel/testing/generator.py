@@ -1,6 +1,7 @@
 """The contract of ports.Generator."""
 
 import re
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
@@ -28,6 +29,7 @@ def hit(number: int, text: str) -> Hit:
         end=len(text),
         page=None,
         heading_path=(),
+        language="en",
         ordinal=0,
         document_id=UUID(int=number),
         store_id=UUID(int=1),
@@ -36,7 +38,11 @@ def hit(number: int, text: str) -> Hit:
         filename=str(number),
         title=None,
         version=1,
+        sha256=bytes(32),
         attributes={},
+        access=None,
+        created_at=datetime.fromtimestamp(0, UTC),
+        updated_at=datetime.fromtimestamp(0, UTC),
     )
 
 

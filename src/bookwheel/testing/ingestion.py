@@ -6,8 +6,8 @@ from uuid import uuid4
 import numpy as np
 
 from bookwheel.testing.contract import PortsContract
-from bookwheel.testing.desk import MANY, Desk, axis, chunks_of, with_text
-from bookwheel.types import Chunk, Claim, FileStatus
+from bookwheel.testing.desk import Desk, axis, chunks_of, with_text
+from bookwheel.types import Chunk, Claim, DocumentDraft, FileStatus, JobState
 
 EXPIRED = 0.0  # a lease of no seconds
 
@@ -191,19 +191,91 @@ class IngestionContract(PortsContract):
         assert (document.status, document.error_code) == (FileStatus.COMPLETED, None)
         assert len(await desk.hydrate(chunks, store)) == 1
 
-    async def test_sweep_finds_what_lost_its_job(self, desk: Desk) -> None:
-        """Unfinished documents without a live owner are found, others are not."""
+    async def test_claim_next_takes_what_waits(self, desk: Desk) -> None:
+        """Single uploads before bulk loads, the older first; never what is held, finished or not due."""
         store = await desk.store()
-        lost, abandoned, held = [await desk.put(store, "text") for _ in range(3)]
-        done, _ = await desk.add(store, "done")
-        await desk.claims(abandoned, lease_seconds=EXPIRED)
+        drafts = [DocumentDraft(external_id=uuid4().hex, text="text") for _ in range(3)]
+        bulk = await desk.ports.documents.put(drafts, scope=desk.scope(store), store=store)
+        held, single = await desk.put(store, "one"), await desk.put(store, "two")
         await desk.claim(held)
-        found = set(await desk.ports.ingestion.unfinished(older_than_seconds=0.0, limit=MANY))
-        assert {lost.id, abandoned.id} <= found
-        assert found.isdisjoint({held.id, done.id})
-        recent = await desk.ports.ingestion.unfinished(older_than_seconds=3600.0, limit=MANY)
-        assert lost.id not in recent
-        assert len(await desk.ports.ingestion.unfinished(older_than_seconds=0.0, limit=1)) == 1
+        await desk.add(store, "done")
+        mine = [claim for claim in await desk.next() if claim.tenant_id == desk.tenant]
+        assert mine[0].document_id == single.id
+        assert {claim.document_id for claim in mine[1:]} == {document.id for document in bulk}
+        assert [claim for claim in await desk.next() if claim.tenant_id == desk.tenant] == []
+
+    async def test_claim_next_is_bounded(self, desk: Desk) -> None:
+        """By count and by bytes; a document that is larger than the bound comes alone."""
+        store = await desk.store()
+        documents = [await desk.put(store, "x" * 1000) for _ in range(5)]
+        assert len(await desk.next(limit=2)) == 2
+        assert len(await desk.next(max_bytes=2500)) == 2
+        assert len(await desk.next(max_bytes=1)) == 1
+        assert len(documents) == 5
+
+    async def test_urgent_claims_leave_bulk_work(self, desk: Desk) -> None:
+        """A worker that is kept for single uploads takes nothing else."""
+        store = await desk.store()
+        draft = DocumentDraft(external_id="a", text="text")
+        await desk.ports.documents.put([draft], scope=desk.scope(store), store=store, bulk=True)
+        assert [claim for claim in await desk.next(urgent=True) if claim.tenant_id == desk.tenant] == []
+        single = await desk.put(store, "one")
+        assert [claim.document_id for claim in await desk.next(urgent=True)] == [single.id]
+
+    async def test_a_paused_store_is_left_alone(self, desk: Desk) -> None:
+        """Its documents are claimed again once it is resumed."""
+        store = await desk.store()
+        document = await desk.put(store, "one")
+        await desk.ports.stores.update(store.id, scope=desk.scope(), paused=True)
+        assert [claim for claim in await desk.next() if claim.tenant_id == desk.tenant] == []
+        assert await desk.claims(document) == []
+        await desk.ports.stores.update(store.id, scope=desk.scope(), paused=False)
+        assert len(await desk.claims(document)) == 1
+
+    async def test_a_failed_attempt_waits_for_its_time(self, desk: Desk) -> None:
+        """The reason is kept, the attempt counted, and nobody takes the document before."""
+        store = await desk.store()
+        document = await desk.put(store, "one")
+        await desk.ports.ingestion.release([await desk.claim(document)], retry_in=3600.0, reason="the model is away")
+        assert await desk.claims(document) == []
+        (job,) = await desk.ports.jobs.list(scope=desk.scope(store), limit=10)
+        assert (job.state, job.attempts, job.error_message) == (JobState.RETRYING, 1, "the model is away")
+        assert await desk.ports.jobs.retry([document.id], scope=desk.scope(store)) == 1
+        assert (await desk.claim(document)).attempts == 0
+
+    async def test_only_the_owner_gives_back(self, desk: Desk) -> None:
+        """A worker that lost its lease cannot free the document for a third one."""
+        document = await desk.put(await desk.store(), "one")
+        (late,) = await desk.claims(document, owner="late", lease_seconds=EXPIRED)
+        await desk.claim(document, owner="alive")
+        await desk.ports.ingestion.release([late])
+        assert await desk.claims(document, owner="third") == []
+
+    async def test_deaths_are_counted(self, desk: Desk) -> None:
+        """A lease that ran out is a death of its worker; one that was parked or given back is none."""
+        document = await desk.put(await desk.store(), "one")
+        await desk.claims(document, lease_seconds=EXPIRED)
+        (second,) = await desk.claims(document, lease_seconds=EXPIRED)
+        assert second.deaths == 1
+        (third,) = await desk.claims(document)
+        assert third.deaths == 2
+        await desk.ports.ingestion.release([third], parked=True)
+        fourth = await desk.claim(document)
+        assert fourth.deaths == 2
+        await desk.ports.ingestion.release([fourth])
+        assert (await desk.claim(document)).deaths == 0
+
+    async def test_orphans_are_counted_and_repaired(self, desk: Desk) -> None:
+        """What the catalog serves or waits for is no orphan; a second look after a repair finds none."""
+        store = await desk.store()
+        await desk.add(store, "live")
+        await desk.write(await desk.claim(await desk.put(store, "being written")))
+        before = await desk.ports.ingestion.orphans(repair=False)
+        await desk.ports.ingestion.orphans(repair=True)
+        after = await desk.ports.ingestion.orphans(repair=False)
+        assert set(after.values()) == {0}
+        assert set(before) == set(after)
+        assert await desk.search(axis(desk.ports.space, 1), store)
 
     async def test_embedding_cache(self, desk: Desk) -> None:
         """Vectors that are stored already come back by the hash of their text; unknown hashes are left out."""
@@ -244,17 +316,79 @@ class IngestionContract(PortsContract):
 class JobsContract(PortsContract):
     """Subclass it for a backend that fills ports.Jobs. No worker may run beside it."""
 
-    async def test_enqueued_documents_wait(self, desk: Desk) -> None:
-        """The depth counts what waits, by queue."""
-        document = await desk.put(await desk.store(), "one")
-        await desk.ports.jobs.enqueue([document.id])
-        depth = await desk.ports.jobs.depth()
-        assert depth
-        assert sum(depth.values()) >= 1
-
-    async def test_unknown_documents_are_harmless(self, desk: Desk) -> None:
-        """A document that was deleted meanwhile, or no document at all, is no error and no work."""
+    async def test_depth_counts_by_state(self, desk: Desk) -> None:
+        """What waits, runs and is paused; what has ended is not counted."""
         before = await desk.ports.jobs.depth()
-        await desk.ports.jobs.enqueue([uuid4()])
-        await desk.ports.jobs.enqueue([])
-        assert await desk.ports.jobs.depth() == before
+        store, other = await desk.store(), await desk.store()
+        await desk.put(store, "waits")
+        await desk.claim(await desk.put(store, "runs"))
+        await desk.put(other, "is paused")
+        await desk.ports.stores.update(other.id, scope=desk.scope(), paused=True)
+        await desk.add(store, "done")
+        after = await desk.ports.jobs.depth()
+        grown = {state: count - before[state] for state, count in after.items()}
+        assert grown == {"waiting": 1, "running": 1, "retrying": 0, "paused": 1}
+
+    async def test_list_walks_the_unfinished_and_the_dead(self, desk: Desk, stranger: Desk) -> None:
+        """In pages, of the scope alone, by state when asked."""
+        store = await desk.store()
+        waiting, dead = await desk.put(store, "waits"), await desk.put(store, "fails")
+        await desk.add(store, "done")
+        await stranger.put(await stranger.store(), "not mine")
+        await desk.ports.ingestion.fail(await desk.claim(dead), code="no_text", message="It has no text.")
+        jobs = desk.ports.jobs
+        first = await jobs.list(scope=desk.scope(), limit=1)
+        rest = await jobs.list(scope=desk.scope(), limit=10, after=first[-1].document_id)
+        assert [job.document_id for job in (*first, *rest)] == [waiting.id, dead.id]
+        (failed,) = await jobs.list(scope=desk.scope(store), state=JobState.FAILED, limit=10)
+        assert (failed.document_id, failed.error_code) == (dead.id, "no_text")
+        assert await jobs.list(scope=stranger.scope(store), limit=10) == []
+
+    async def test_retrying_a_dead_job(self, desk: Desk, stranger: Desk) -> None:
+        """It waits again, without its error; strangers and finished documents are not touched."""
+        store = await desk.store()
+        dead = await desk.put(store, "fails")
+        done, _ = await desk.add(store, "done")
+        await desk.ports.ingestion.fail(await desk.claim(dead), code="no_text", message="It has no text.")
+        assert await desk.ports.jobs.retry([dead.id], scope=stranger.scope()) == 0
+        assert await desk.ports.jobs.retry([dead.id, done.id], scope=desk.scope()) == 1
+        document = await desk.ports.documents.get(dead.id, scope=desk.scope(store))
+        assert (document.status, document.error_code) == (FileStatus.IN_PROGRESS, None)
+        assert len(await desk.publish(dead)) == 1
+
+    async def test_cancelling_ends_the_work(self, desk: Desk) -> None:
+        """The worker that holds it publishes nothing; what was live stays; putting it again works."""
+        store = await desk.store()
+        _, old = await desk.add(store, "old", external_id="a")
+        newer = await desk.put(store, "new", external_id="a")
+        claim = await desk.claim(newer)
+        await desk.write(claim)
+        assert await desk.ports.jobs.cancel([newer.id], scope=desk.scope(store)) == 1
+        assert await desk.ports.ingestion.publish([claim]) == []
+        document = await desk.ports.documents.get(newer.id, scope=desk.scope(store))
+        assert (document.status, document.live_version) == (FileStatus.CANCELLED, 1)
+        assert [hit.text for hit in await desk.hydrate(old, store)] == ["old"]
+        assert await desk.ports.jobs.cancel([newer.id], scope=desk.scope(store)) == 0
+        await desk.add(store, "new", external_id="a")
+        assert await desk.hydrate(old, store) == []
+
+    async def test_dropping_a_dead_job(self, desk: Desk) -> None:
+        """A document that never was live goes; one with a live version goes back to it, and takes changes again."""
+        store = await desk.store()
+        never = await desk.put(store, "never")
+        await desk.add(store, "old", external_id="a")
+        newer = await desk.put(store, "new", external_id="a")
+        for document in (never, newer):
+            await desk.ports.ingestion.fail(await desk.claim(document), code="no_text", message="It has no text.")
+        assert await desk.ports.jobs.drop([never.id, newer.id], scope=desk.scope(store)) == 2
+        (left,) = await desk.ports.documents.list(scope=desk.scope(store), limit=10)
+        assert (left.id, left.status, left.live_version) == (newer.id, FileStatus.COMPLETED, 1)
+        again = await desk.put(store, "new", external_id="a")
+        assert again.status is FileStatus.IN_PROGRESS
+
+    async def test_waking_is_harmless(self, desk: Desk) -> None:
+        """With work and without."""
+        await desk.ports.jobs.wake()
+        await desk.put(await desk.store(), "one")
+        await desk.ports.jobs.wake()
+        assert (await desk.ports.jobs.depth())["waiting"] >= 1

@@ -1,12 +1,29 @@
 """The contract of ports.Passages."""
 
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
 
 from bookwheel.errors import InvalidFilterError, NotFoundError
 from bookwheel.testing.contract import PortsContract
-from bookwheel.testing.desk import MANY, Desk
+from bookwheel.testing.desk import MANY, Desk, chunks_of
+from bookwheel.testing.metadata import BOARD, STAFF, filters, shelf
+from bookwheel.types import Chunk, Claim, DocumentDraft, Section
+
+
+async def written_in_sections(desk: Desk, claim: Claim) -> list[Chunk]:
+    """Live chunks, one for each line, the first two in one section; written twice, as after a crash."""
+    chunks = chunks_of(claim)
+    first, second = chunks[0].piece, chunks[1].piece
+    section = Section(ordinal=0, start=first.start, end=second.end, text=f"{first.text}\n{second.text}")
+    chunks[:2] = [replace(chunk, piece=replace(chunk.piece, section=section)) for chunk in chunks[:2]]
+    vectors = await desk.ports.embedders[claim.space.id].embed([chunk.piece.text for chunk in chunks])
+    for _ in range(2):
+        await desk.ports.ingestion.write([claim], chunks)
+    await desk.ports.vectors.upsert(claim.space, [claim], chunks, vectors)
+    assert await desk.ports.ingestion.publish([claim]) == [claim]
+    return chunks
 
 
 class PassagesContract(PortsContract):
@@ -22,6 +39,8 @@ class PassagesContract(PortsContract):
         assert (hit.document_id, hit.store_id, hit.file_id) == (document.id, store.id, None)
         assert (hit.external_id, hit.filename, hit.attributes) == ("a", document.filename, {"tags": ["x"]})
         assert (hit.score, hit.dense, hit.keyword) == (0.0, None, None)
+        assert (hit.language, hit.sha256, hit.access) == ("en", document.sha256, None)
+        assert (hit.created_at, hit.updated_at) == (document.created_at, document.updated_at)
 
     async def test_unknown_chunks_are_left_out(self, desk: Desk) -> None:
         """An index that lags may name chunks that no longer exist; a chunk named twice is one hit."""
@@ -71,6 +90,60 @@ class PassagesContract(PortsContract):
         with pytest.raises(InvalidFilterError):
             await desk.hydrate(one, store, filter={"year": {"$near": 2024}})
 
+    async def test_every_key_filters_with_every_operator(self, desk: Desk) -> None:
+        """Hits are exactly the chunks that pass by the reference, and documents match that have one of them."""
+        made = await shelf(desk)
+        for asked in filters(made):
+            expected = made.passing(asked)
+            hits = await desk.ports.passages.hydrate(list(made.chunks), scope=made.reader, filter=asked)
+            assert {hit.chunk_id for hit in hits} == expected, asked
+            matching = await desk.ports.passages.documents_matching(asked, scope=made.reader, limit=MANY)
+            assert len(matching) == len(set(matching))
+            assert set(matching) == {made.documents[chunk_id] for chunk_id in expected}, asked
+
+    async def test_one_chunk_must_pass_alone(self, desk: Desk) -> None:
+        """A document matches when one of its chunks passes as a whole, not when two pass half each."""
+        made = await shelf(desk)
+        for page, found in ((1, 1), (2, 0)):
+            asked = {"chunk.page": page, "chunk.language": "de"}
+            matching = await desk.ports.passages.documents_matching(asked, scope=made.reader, limit=MANY)
+            assert len(matching) == found
+
+    async def test_access_list_decides_who_reads(self, desk: Desk) -> None:
+        """A restricted document is there for those it names, by any of their principals, and for nobody else."""
+        store = await desk.store()
+        draft = DocumentDraft(external_id="a", text="secret", access=(STAFF, BOARD))
+        (document,) = await desk.ports.documents.put([draft], scope=desk.scope(store), store=store)
+        chunks = await desk.publish(document)
+        passages, ids = desk.ports.passages, [chunk.id for chunk in chunks]
+        for principals, may in (((), False), (("group:other",), False), ((BOARD, "group:other"), True)):
+            scope = replace(desk.scope(store), principals=frozenset(principals))
+            hits = await passages.hydrate(ids, scope=scope, filter=None)
+            assert [hit.access for hit in hits] == [(STAFF, BOARD)] * may
+            assert await passages.documents_matching({}, scope=scope, limit=MANY) == [document.id] * may
+            probe = {"document.access": STAFF}
+            assert await passages.documents_matching(probe, scope=scope, limit=MANY) == [document.id] * may
+            if may:
+                assert len(await passages.of_document(document.id, scope=scope)) == 1
+            else:
+                with pytest.raises(NotFoundError):
+                    await passages.of_document(document.id, scope=scope)
+
+    async def test_an_empty_access_list_names_nobody(self, desk: Desk) -> None:
+        """Only None opens a document."""
+        store = await desk.store()
+        document, chunks = await desk.add(store, "text")
+        await desk.ports.documents.update(document.id, scope=desk.scope(store), access=())
+        scope = replace(desk.scope(store), principals=frozenset({STAFF}))
+        assert await desk.ports.passages.hydrate([chunks[0].id], scope=scope, filter=None) == []
+
+    async def test_principals_open_no_other_tenant(self, desk: Desk, stranger: Desk) -> None:
+        """A name on an access list is a name in its own tenant."""
+        made = await shelf(desk)
+        scope = replace(stranger.scope(made.store), principals=frozenset({STAFF, BOARD}))
+        assert await stranger.ports.passages.hydrate(list(made.chunks), scope=scope, filter=None) == []
+        assert await stranger.ports.passages.documents_matching({}, scope=scope, limit=MANY) == []
+
     async def test_documents_matching_a_filter(self, desk: Desk) -> None:
         """Live documents of the scope that pass, at most `limit`."""
         store = await desk.store()
@@ -82,6 +155,39 @@ class PassagesContract(PortsContract):
         assert sorted(matching) == sorted(even)
         some = await desk.ports.passages.documents_matching(even_ones, scope=desk.scope(store), limit=3)
         assert len(set(some) & set(even)) == 3
+
+    async def test_a_hit_of_a_section_shows_the_section(self, desk: Desk) -> None:
+        """A small chunk brings its section's text and offsets; reading the document gives each chunk as it is."""
+        store = await desk.store()
+        document = await desk.put(store, "one\ntwo\nthree")
+        chunks = await written_in_sections(desk, await desk.claim(document))
+        hits = await desk.hydrate(chunks, store)
+        assert [(hit.text, hit.start, hit.end, hit.section) for hit in hits] == [
+            ("one\ntwo", 0, 7, 0),
+            ("one\ntwo", 0, 7, 0),
+            ("three", 8, 13, None),
+        ]
+        whole = await desk.ports.passages.of_document(document.id, scope=desk.scope(store))
+        assert [(hit.text, hit.start, hit.section) for hit in whole] == [
+            ("one", 0, 0),
+            ("two", 4, 0),
+            ("three", 8, None),
+        ]
+
+    async def test_sections_go_with_their_version(self, desk: Desk) -> None:
+        """Neither a new version, nor a deleted document, nor a deleted store leaves sections behind."""
+        store = await desk.store()
+        document = await desk.put(store, "one\ntwo\nthree", external_id="a")
+        before = await desk.ports.ingestion.orphans(repair=False)
+        await written_in_sections(desk, await desk.claim(document))
+        again = await desk.put(store, "four\nfive\nsix", external_id="a")
+        chunks = await written_in_sections(desk, await desk.claim(again))
+        assert {hit.text for hit in await desk.hydrate(chunks, store)} == {"four\nfive", "six"}
+        other = await desk.put(store, "seven\neight")
+        await written_in_sections(desk, await desk.claim(other))
+        await desk.ports.documents.delete([other.id], scope=desk.scope(store))
+        await desk.ports.stores.delete(store.id, scope=desk.scope())
+        assert await desk.ports.ingestion.orphans(repair=False) == before
 
     async def test_document_in_order(self, desk: Desk) -> None:
         """The chunks of a document come in the order of its text; one that is not live yet has none."""

@@ -1,13 +1,15 @@
 """The contract of ports.Stores."""
 
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 
 from bookwheel.errors import NotFoundError
 from bookwheel.testing.contract import PortsContract
 from bookwheel.testing.desk import Desk, axis, walked
-from bookwheel.types import Chunking, FileStatus
+from bookwheel.types import Chunking, DocumentDraft, FileStatus
 
 
 class StoresContract(PortsContract):
@@ -91,6 +93,34 @@ class StoresContract(PortsContract):
         await desk.ports.documents.delete([document.id], scope=desk.scope(store))
         versions.append((await desk.ports.stores.get(store.id, scope=desk.scope())).version)
         assert versions == sorted(set(versions))
+
+    async def test_version_grows_with_what_searches_show(self, desk: Desk) -> None:
+        """Attributes, titles and access lists of live documents are seen by the next query, so caches must end; where
+        nothing differs they may live on."""
+        store, scope = await desk.store(), desk.scope()
+        draft = DocumentDraft(external_id="a", text="one", attributes={"x": 1, "y": [True]})
+        (document,) = await desk.ports.documents.put([draft], scope=desk.scope(store), store=store)
+        await desk.publish(document)
+
+        async def raised(draft: DocumentDraft | None = None, **update: Any) -> bool:
+            before = (await desk.ports.stores.get(store.id, scope=scope)).version
+            if draft is not None:
+                await desk.ports.documents.put([draft], scope=desk.scope(store), store=store)
+            else:
+                await desk.ports.documents.update(document.id, scope=desk.scope(store), **update)
+            return (await desk.ports.stores.get(store.id, scope=scope)).version > before
+
+        assert not await raised(draft)
+        assert not await raised(replace(draft, external_id="b"))  # waits for a worker
+        assert await raised(replace(draft, attributes={"x": True, "y": [True]}))
+        assert not await raised(attributes={"y": [True], "x": True})
+        assert not await raised()
+        assert await raised(attributes={"x": 1, "y": [1]})
+        assert await raised(access=("staff",))
+        assert not await raised(access=("staff",))
+        assert not await raised(replace(draft, attributes={"x": 1, "y": [1]}))
+        assert await raised(replace(draft, attributes={"x": 1, "y": [1]}, access=None))
+        assert await raised(replace(draft, attributes={}, text="two"))  # attributes hold before the text does
 
     async def test_deleted_store_is_gone_at_once(self, desk: Desk) -> None:
         """With the store go its documents, and the very next query sees nothing of them."""

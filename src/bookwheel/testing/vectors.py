@@ -1,11 +1,14 @@
 """The contract of ports.VectorIndex."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from bookwheel.testing.contract import PortsContract
-from bookwheel.testing.desk import Desk, axis, rows
+from bookwheel.testing.desk import MANY, Desk, axis, rows
+from bookwheel.testing.metadata import STAFF, filters, shelf
 from bookwheel.types import Attributes, Space, Store
 
 PRECISION = 2e-3  # an index may store half precision
@@ -18,9 +21,9 @@ async def add(desk: Desk, store: Store, *weights: float, attributes: Attributes 
     return chunks[0].id
 
 
-def _close_together(space: Space, count: int) -> NDArray[np.float32]:
-    """Unit vectors that differ little, in a direction that no other test uses."""
-    random = np.random.default_rng(11)
+def _close_together(space: Space, count: int, *, seed: int = 11) -> NDArray[np.float32]:
+    """Unit vectors that differ little, in a direction that no test with another seed uses."""
+    random = np.random.default_rng(seed)
     vectors = random.standard_normal(space.dimensions) + 0.1 * random.standard_normal((count, space.dimensions))
     unit: NDArray[np.float32] = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     return unit
@@ -93,6 +96,49 @@ class VectorIndexContract(PortsContract):
         question = axis(desk.ports.space, 1)
         assert await desk.search(question, store, filter={"year": 2023}) == []
         assert len(await desk.search(question, store, filter={"year": 2024})) == 1
+
+    async def test_every_key_filters_with_every_operator(self, desk: Desk) -> None:
+        """Candidates are exactly the chunks that pass by the reference, found by nearness or asked for by id."""
+        made, question = await shelf(desk), axis(desk.ports.space, 1)
+        for asked in filters(made):
+            for limit, also in ((MANY, []), (1, list(made.chunks))):
+                found = await desk.ports.vectors.search(
+                    made.store.space, question, scope=made.reader, filter=asked, limit=limit, also=also
+                )
+                assert {one.chunk_id for one in found} == made.passing(asked), asked
+
+    async def test_selective_filter_on_chunks_finds_its_share(self, desk: Desk) -> None:
+        """A filter on chunks works inside the search too, beside one on documents."""
+        store = await desk.store()
+        question, *near = _close_together(desk.ports.space, 121, seed=13)
+        text = "\n".join(["line"] * 60)
+        _, chunks = await desk.add(store, text, vectors=rows(*near[:60]), attributes={"kind": "long"})
+        await desk.add(store, text, vectors=rows(*near[60:]))
+        passing = sorted((50, 51, 52), key=lambda ordinal: -float(near[ordinal] @ question))
+        asked = {"chunk.ordinal": {"$in": passing}, "kind": "long"}
+        found = await desk.search(question, store, limit=2, filter=asked)
+        assert [one.chunk_id for one in found] == [chunks[ordinal].id for ordinal in passing[:2]]
+
+    async def test_access_is_inside_the_search(self, desk: Desk) -> None:
+        """Nearer chunks that the caller may not read neither show up nor take places, nor are they had by id."""
+        store, space = await desk.store(), desk.ports.space
+        open_one = await add(desk, store, -1, 1)
+        secret = await add(desk, store, -1, 2)
+        listed = await desk.ports.documents.list(scope=desk.scope(store), limit=1)
+        await desk.ports.documents.update(listed[0].id, scope=desk.scope(store), access=(STAFF,))
+        hidden = [await add(desk, store, 10, number) for number in range(3)]
+        for document in await desk.ports.documents.list(scope=desk.scope(store), limit=3):
+            await desk.ports.documents.update(document.id, scope=desk.scope(store), access=("nobody",))
+        for principals, expected in (((), [open_one]), ((STAFF,), [secret, open_one])):
+            found = await desk.ports.vectors.search(
+                space,
+                axis(space, 1),
+                scope=replace(desk.scope(store), principals=frozenset(principals)),
+                filter=None,
+                limit=2,
+                also=[*hidden, secret],
+            )
+            assert [one.chunk_id for one in found] == expected
 
     async def test_also_adds_exact_cosines(self, desk: Desk) -> None:
         """Chunks asked for by id are scored exactly, once each, behind the nearest."""

@@ -7,6 +7,7 @@ from bookwheel.backends.memory.catalog import MemoryDocuments, MemoryFiles, Memo
 from bookwheel.backends.memory.database import MemoryDatabase
 from bookwheel.backends.memory.ingestion import MemoryIngestion, MemoryJobs, MemoryOutbox
 from bookwheel.backends.memory.search import MemoryKeywordIndex, MemoryPassages, MemoryVectorIndex
+from bookwheel.backends.memory.sources import MemorySourceRuns, MemorySources
 
 __all__ = ["MemoryBlobs", "MemoryDatabase", "MemoryKeywordIndex", "memory_backend"]
 
@@ -21,6 +22,8 @@ def memory_backend(database: MemoryDatabase) -> dict[str, Any]:
         "passages": MemoryPassages(database),
         "outbox": MemoryOutbox(database),
         "jobs": MemoryJobs(database),
+        "sources": MemorySources(database),
+        "source_runs": MemorySourceRuns(database),
         "vectors": MemoryVectorIndex(database),
         "keywords": MemoryKeywordIndex(database),
         "blobs": MemoryBlobs(),

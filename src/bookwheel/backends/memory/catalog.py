@@ -3,18 +3,21 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID, uuid4
 
 from bookwheel.backends.memory.database import DocumentRow, MemoryDatabase, page
 from bookwheel.errors import InvalidDocumentError, NotFoundError
 from bookwheel.types import (
+    Access,
+    Attributes,
     Chunking,
     Document,
     DocumentDraft,
     File,
     FileStatus,
+    Keep,
     Metadata,
     Scope,
     Space,
@@ -62,13 +65,22 @@ class MemoryStores:
         )
         return [self._counted(store) for store in found]
 
-    async def update(self, store_id: UUID, *, scope: Scope, name: str | None, metadata: Metadata | None) -> Store:
+    async def update(
+        self,
+        store_id: UUID,
+        *,
+        scope: Scope,
+        name: str | None = None,
+        metadata: Metadata | None = None,
+        paused: bool | None = None,
+    ) -> Store:
         """See ports.Stores."""
         store = self._one(store_id, scope)
         self.database.stores[store_id] = replace(
             store,
             name=store.name if name is None else name,
             metadata=store.metadata if metadata is None else dict(metadata),
+            paused=store.paused if paused is None else paused,
         )
         return self._counted(self.database.stores[store_id])
 
@@ -77,6 +89,8 @@ class MemoryStores:
         self._one(store_id, scope)
         rows = self.database.documents.values()
         self.database.remove_documents([row.document for row in rows if row.document.store_id == store_id])
+        for source in [source for source in self.database.sources.values() if source.store_id == store_id]:
+            self.database.remove_source(source.id)
         del self.database.stores[store_id]
 
     def _one(self, store_id: UUID, scope: Scope) -> Store:
@@ -91,6 +105,7 @@ class MemoryStores:
         return replace(
             store,
             size=sum(document.size for document in documents),
+            chunk_count=sum(document.chunk_count for document in documents),
             counts={status: counts[status] for status in FileStatus},
         )
 
@@ -129,13 +144,40 @@ class MemoryFiles:
             newest=newest,
         )
 
-    async def delete(self, file_id: UUID, *, scope: Scope) -> bool:
+    async def delete(self, file_id: UUID, *, scope: Scope, unless_used: bool = False) -> bool:
         """See ports.Files."""
         file = visible_file(self.database, file_id, scope)
         rows = self.database.documents.values()
-        self.database.remove_documents([row.document for row in rows if row.document.file_id == file_id])
+        made = [row.document for row in rows if row.document.file_id == file_id]
+        if made and unless_used:
+            return False
+        self.database.remove_documents(made)
         del self.database.files[file_id]
-        return all(other.sha256 != file.sha256 for other in self.database.files.values())
+        self.database.tombstones[file.sha256] = self.database.clock()
+        return True
+
+    async def dead_blobs(self, *, older_than_seconds: float, limit: int) -> Sequence[bytes]:
+        """See ports.Files."""
+        kept, before = self._hashes(), self.database.clock() - older_than_seconds
+        dead = [sha256 for sha256, since in self.database.tombstones.items() if since <= before and sha256 not in kept]
+        return dead[:limit]
+
+    async def forget_blobs(self, hashes: Sequence[bytes]) -> None:
+        """See ports.Files."""
+        for sha256 in hashes:
+            self.database.tombstones.pop(sha256, None)
+
+    async def hashes(self) -> AsyncIterator[bytes]:
+        """See ports.Files."""
+        for sha256 in self._hashes():
+            yield sha256
+
+    async def having(self, hashes: Sequence[bytes]) -> set[bytes]:
+        """See ports.Files."""
+        return self._hashes() & set(hashes)
+
+    def _hashes(self) -> set[bytes]:
+        return {file.sha256 for file in self.database.files.values()}
 
 
 def visible_file(database: MemoryDatabase, file_id: UUID, scope: Scope) -> File:
@@ -164,12 +206,15 @@ class MemoryDocuments:
     def __init__(self, database: MemoryDatabase) -> None:
         self.database = database
 
-    async def put(self, drafts: Sequence[DocumentDraft], *, scope: Scope, store: Store) -> Sequence[Document]:
+    async def put(
+        self, drafts: Sequence[DocumentDraft], *, scope: Scope, store: Store, bulk: bool | None = None
+    ) -> Sequence[Document]:
         """See ports.Documents."""
+        urgent = len(drafts) == 1 if bulk is None else not bulk
         if store.id not in self.database.stores:
             raise NotFoundError(f"No vector store with id vs_{store.id.hex}.")
         sources = [self._source(draft, scope, store) for draft in drafts]  # one wrong draft stores nothing
-        return [self._place(source, store) for source in sources]
+        return [self._place(source, store, urgent=urgent) for source in sources]
 
     async def get(self, document_id: UUID, *, scope: Scope) -> Document:
         """See ports.Documents."""
@@ -205,6 +250,26 @@ class MemoryDocuments:
             newest=newest,
         )
 
+    async def update(
+        self,
+        document_id: UUID,
+        *,
+        scope: Scope,
+        attributes: Attributes | None = None,
+        access: Access | Keep | None = "keep",
+    ) -> Document:
+        """See ports.Documents."""
+        old = await self.get(document_id, scope=scope)
+        new = replace(
+            old,
+            attributes=old.attributes if attributes is None else _stored(attributes),
+            access=old.access if access == "keep" else access,
+        )
+        if _shown(new) != _shown(old):
+            self.database.documents[document_id].document = replace(new, updated_at=self.database.now())
+            self.database.touch_store(new.store_id, version=1)
+        return self.database.documents[document_id].document
+
     async def delete(self, document_ids: Sequence[UUID], *, scope: Scope) -> int:
         """See ports.Documents."""
         rows = [self.database.visible_one(document_id, scope) for document_id in dict.fromkeys(document_ids)]
@@ -234,17 +299,19 @@ class MemoryDocuments:
             chunking=chunking,
         )
 
-    def _place(self, source: _Source, store: Store) -> Document:
+    def _place(self, source: _Source, store: Store, *, urgent: bool) -> Document:
         row = self._existing(source.draft, store)
         if row is None:
             row = self._insert(source, store)
             renewed = True
         else:
             renewed = _is_news(source, row)
+            before = row.document
             _change(row, source, renewed=renewed)
+            if before.live_version is not None and _shown(before) != _shown(row.document):
+                self.database.touch_store(store.id, version=1)
         row.document = replace(row.document, updated_at=self.database.now())
-        if renewed:
-            self.database.queue[row.document.id] = None
+        row.urgent, row.attempts, row.retry_at, row.trouble = urgent, 0, None, None
         self.database.touch_store(store.id)
         return row.document
 
@@ -265,7 +332,9 @@ class MemoryDocuments:
             external_id=source.draft.external_id,
             filename=source.filename,
             title=source.draft.title,
-            attributes=_stored(source.draft),
+            sha256=source.digest,
+            attributes=_stored(source.draft.attributes),
+            access=None if source.draft.access == "keep" else source.draft.access,
             status=FileStatus.IN_PROGRESS,
             version=1,
             live_version=None,
@@ -299,8 +368,10 @@ def _change(row: DocumentRow, source: _Source, *, renewed: bool) -> None:
         old,
         file_id=source.draft.file_id,
         filename=source.filename,
-        title=source.draft.title,
-        attributes=_stored(source.draft),
+        title=source.draft.title if renewed else source.draft.title or old.title,  # found in the text, it belongs to it
+        sha256=source.digest,
+        attributes=_stored(source.draft.attributes),
+        access=old.access if source.draft.access == "keep" else source.draft.access,
         chunking=source.chunking,
         size=source.size if renewed else old.size,
         version=old.version + renewed,
@@ -310,7 +381,13 @@ def _change(row: DocumentRow, source: _Source, *, renewed: bool) -> None:
     )
 
 
-def _stored(draft: DocumentDraft) -> dict[str, object]:
+def _shown(document: Document) -> tuple[object, ...]:
+    """What searches show of a document whatever its version; `1` and `true` are as different as in JSON."""
+    attributes = json.dumps(dict(document.attributes), sort_keys=True)
+    return (document.file_id, document.filename, document.title, attributes, document.access)
+
+
+def _stored(attributes: Attributes) -> dict[str, object]:
     """Attributes as JSON storage gives them back; the caller's own mapping may change later."""
-    stored: dict[str, object] = json.loads(json.dumps(dict(draft.attributes)))
+    stored: dict[str, object] = json.loads(json.dumps(dict(attributes)))
     return stored

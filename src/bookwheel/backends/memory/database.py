@@ -14,7 +14,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from bookwheel.types import Change, Chunk, Document, File, KeywordEntry, Scope, Store
+from bookwheel.types import Change, Chunk, Document, File, KeywordEntry, Scope, Source, SourceItem, Store
 
 T = TypeVar("T")
 
@@ -27,6 +27,10 @@ class DocumentRow:
     digest: bytes  #: of the source, to know unchanged content
     text: str | None  #: inline text of the wanted version
     sha256: bytes | None  #: of the blob, for a document made of a file
+    urgent: bool = False
+    attempts: int = 0
+    retry_at: float | None = None
+    trouble: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +50,8 @@ class Lease:
 
     owner: str
     expires_at: float
+    deaths: int = 0
+    parked: bool = False
 
 
 class MemoryDatabase:
@@ -59,8 +65,11 @@ class MemoryDatabase:
         self.chunks: dict[int, Chunk] = {}
         self.vectors: dict[tuple[int, int], VectorRow] = {}  #: by space and chunk
         self.leases: dict[UUID, Lease] = {}
-        self.queue: dict[UUID, None] = {}  #: documents with a job, oldest first
+        self.tombstones: dict[bytes, float] = {}  #: blobs whose last file was deleted, and when
         self.outbox: list[Change] = []
+        self.sources: dict[UUID, Source] = {}
+        self.source_items: dict[UUID, dict[str, SourceItem]] = {}  #: by source and key
+        self.source_leases: dict[UUID, Lease] = {}
         self.entries: dict[int, KeywordEntry] = {}  #: of the keyword index
         self.position = 0  #: of the keyword index
 
@@ -76,6 +85,10 @@ class MemoryDatabase:
         """One document, when it is inside the scope."""
         row = self.documents.get(document_id)
         return row if row is not None and inside(row.document, scope) else None
+
+    def readable(self, scope: Scope) -> Iterator[DocumentRow]:
+        """Documents inside the scope that its caller may read."""
+        return (row for row in self.visible(scope) if readable(row.document, scope))
 
     def live_chunks(self, document: Document) -> list[Chunk]:
         """The chunks that queries see, in order."""
@@ -109,13 +122,18 @@ class MemoryDatabase:
         removed = list(doomed)
         for document in removed:
             del self.documents[document.id]
-            self.queue.pop(document.id, None)
             self.leases.pop(document.id, None)
             self.remove_chunks(document.id, lambda _version: True)
             self.append("remove", document)
         for store_id in {document.store_id for document in removed}:
             self.touch_store(store_id, version=1)
         return len(removed)
+
+    def remove_source(self, source_id: UUID) -> None:
+        """Delete a source with its items and its lease."""
+        del self.sources[source_id]
+        self.source_items.pop(source_id, None)
+        self.source_leases.pop(source_id, None)
 
     def remove_chunks(self, document_id: UUID, doomed: Callable[[int], bool]) -> None:
         """Delete chunks and vectors of the document's versions for which `doomed` is true."""
@@ -130,6 +148,11 @@ class MemoryDatabase:
 def inside(document: Document, scope: Scope) -> bool:
     """Whether the scope may see the document."""
     return document.tenant_id == scope.tenant_id and document.store_id in scope.store_ids
+
+
+def readable(document: Document, scope: Scope) -> bool:
+    """Whether the document's access list, if any, names the scope's caller."""
+    return document.access is None or not scope.principals.isdisjoint(document.access)
 
 
 def page(

@@ -2,15 +2,17 @@
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from operator import ne
 from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bookwheel.backends.memory.database import DocumentRow, Lease, MemoryDatabase
-from bookwheel.types import Change, Chunk, Claim, FileStatus, KeywordEntry, Space
+from bookwheel.types import Change, Chunk, Claim, FileStatus, Job, JobState, KeywordEntry, Scope, Space
 
-QUEUE = "ingest"
 SHARD = 0  # there are no partitions here
 
 
@@ -22,16 +24,23 @@ class MemoryIngestion:
 
     async def claim(self, document_ids: Sequence[UUID], *, owner: str, lease_seconds: float) -> Sequence[Claim]:
         """See ports.Ingestion."""
-        lease = Lease(owner=owner, expires_at=self.database.clock() + lease_seconds)
-        claims = []
-        for document_id in dict.fromkeys(document_ids):
-            row = self.database.documents.get(document_id)
-            if row is None or row.document.status is not FileStatus.IN_PROGRESS:
-                continue
-            if self._holder(document_id) in (None, owner):
-                self.database.leases[document_id] = lease
-                claims.append(self._claim(row))
-        return claims
+        rows = [self.database.documents.get(document_id) for document_id in dict.fromkeys(document_ids)]
+        free = [row for row in rows if row is not None and self._is_free(row, owner)]
+        return [self._lease(row, owner, lease_seconds) for row in free]
+
+    async def claim_next(
+        self, *, owner: str, lease_seconds: float, limit: int, max_bytes: int, urgent: bool
+    ) -> Sequence[Claim]:
+        """See ports.Ingestion."""
+        free = [row for row in self.database.documents.values() if self._is_free(row, owner)]
+        free = [row for row in free if row.urgent or not urgent]
+        free.sort(key=lambda row: (not row.urgent, row.document.updated_at, row.document.id))
+        taken: list[DocumentRow] = []
+        for row in free[:limit]:
+            if taken and sum(one.document.size for one in (*taken, row)) > max_bytes:
+                break
+            taken.append(row)
+        return [self._lease(row, owner, lease_seconds) for row in taken]
 
     async def renew(self, owners: Sequence[str], *, lease_seconds: float) -> None:
         """See ports.Ingestion."""
@@ -42,7 +51,7 @@ class MemoryIngestion:
 
     async def write(self, claims: Sequence[Claim], chunks: Sequence[Chunk]) -> None:
         """See ports.Ingestion."""
-        held = {(claim.document_id, claim.version) for claim in claims}
+        held = {(claim.document_id, claim.version) for claim in claims if self._wanted(claim) is not None}
         for chunk in chunks:
             if (chunk.document_id, chunk.version) in held:
                 self.database.chunks[chunk.id] = chunk
@@ -57,8 +66,9 @@ class MemoryIngestion:
             else:
                 self._flip(row)
                 row.document = replace(row.document, title=row.document.title or claim.title)
+                row.attempts, row.retry_at, row.trouble = 0, None, None
                 published.append(claim)
-            self.database.leases.pop(claim.document_id, None)
+            self._unlease(claim)
         for store_id in {claim.store_id for claim in published}:
             self.database.touch_store(store_id, version=1)
         return published
@@ -74,26 +84,34 @@ class MemoryIngestion:
                 error_message=message,
                 updated_at=self.database.now(),
             )
-            self.database.queue.pop(claim.document_id, None)
         self._discard(claim)
-        self.database.leases.pop(claim.document_id, None)
+        self._unlease(claim)
 
-    async def release(self, claims: Sequence[Claim]) -> None:
+    async def release(
+        self, claims: Sequence[Claim], *, retry_in: float = 0.0, reason: str | None = None, parked: bool = False
+    ) -> None:
         """See ports.Ingestion."""
         for claim in claims:
-            self.database.leases.pop(claim.document_id, None)
+            row, lease = self._wanted(claim), self.database.leases.get(claim.document_id)
+            if row is not None and reason is not None:
+                row.attempts, row.trouble, row.retry_at = row.attempts + 1, reason, self.database.clock() + retry_in
+                row.document = replace(row.document, updated_at=self.database.now())
+            if parked and lease is not None and lease.owner == claim.owner:
+                self.database.leases[claim.document_id] = replace(lease, parked=True, expires_at=0.0)
+            elif not parked:
+                self._unlease(claim)
 
-    async def unfinished(self, *, older_than_seconds: float, limit: int) -> Sequence[UUID]:
-        """See ports.Ingestion."""
-        latest = self.database.clock() - older_than_seconds
-        waiting = [
-            row.document
-            for row in self.database.documents.values()
-            if row.document.status is FileStatus.IN_PROGRESS
-            and row.document.updated_at.timestamp() <= latest
-            and self._holder(row.document.id) is None
-        ]
-        return [document.id for document in sorted(waiting, key=lambda document: document.updated_at)[:limit]]
+    async def orphans(self, *, repair: bool) -> dict[str, int]:
+        """See ports.Ingestion: the tables of this backend change together, so only chunks can be missing."""
+        orphans = [chunk.id for chunk in self.database.chunks.values() if not self._has_reason(chunk)]
+        incomplete = [row for row in self.database.documents.values() if self._is_incomplete(row)]
+        if repair:
+            for chunk_id in orphans:
+                del self.database.chunks[chunk_id]
+            for row in incomplete:
+                document = row.document
+                row.document = replace(document, status=FileStatus.IN_PROGRESS, version=document.version + 1)
+        return {"chunks": len(orphans), "incomplete_documents": len(incomplete)}
 
     async def known_vectors(
         self, space: Space, text_hashes: Sequence[bytes], *, shard: int
@@ -106,9 +124,37 @@ class MemoryIngestion:
             if space_id == space.id and row.text_hash in wanted
         }
 
-    def _holder(self, document_id: UUID) -> str | None:
-        lease = self.database.leases.get(document_id)
-        return lease.owner if lease is not None and lease.expires_at > self.database.clock() else None
+    def _is_free(self, row: DocumentRow, owner: str) -> bool:
+        now, lease = self.database.clock(), self.database.leases.get(row.document.id)
+        if row.document.status is not FileStatus.IN_PROGRESS or self.database.stores[row.document.store_id].paused:
+            return False
+        if row.retry_at is not None and row.retry_at > now:
+            return False
+        return lease is None or lease.expires_at <= now or lease.owner == owner
+
+    def _lease(self, row: DocumentRow, owner: str, seconds: float) -> Claim:
+        old = self.database.leases.get(row.document.id)
+        died = old is not None and not old.parked and old.owner != owner
+        deaths = (old.deaths if old is not None else 0) + died
+        expires_at = self.database.clock() + seconds
+        self.database.leases[row.document.id] = Lease(owner=owner, expires_at=expires_at, deaths=deaths)
+        return replace(self._claim(row), owner=owner, attempts=row.attempts, deaths=deaths)
+
+    def _unlease(self, claim: Claim) -> None:
+        lease = self.database.leases.get(claim.document_id)
+        if lease is not None and lease.owner == claim.owner:
+            del self.database.leases[claim.document_id]
+
+    def _has_reason(self, chunk: Chunk) -> bool:
+        row = self.database.documents.get(chunk.document_id)
+        if row is None:
+            return False
+        wanted = row.document.version if row.document.status is FileStatus.IN_PROGRESS else None
+        return chunk.version in (row.document.live_version, wanted)
+
+    def _is_incomplete(self, row: DocumentRow) -> bool:
+        live = self.database.live_chunks(row.document)
+        return row.document.status is FileStatus.COMPLETED and row.document.chunk_count != len(live)
 
     def _claim(self, row: DocumentRow) -> Claim:
         document = row.document
@@ -142,7 +188,6 @@ class MemoryIngestion:
             chunk_count=len(self.database.live_chunks(live)),
             updated_at=self.database.now(),
         )
-        self.database.queue.pop(live.id, None)
         self.database.append("publish", row.document)
 
     def _discard(self, claim: Claim) -> None:
@@ -153,21 +198,111 @@ class MemoryIngestion:
 
 
 class MemoryJobs:
-    """Fills ports.Jobs. Nobody takes from the queue: tests claim what they like, and finished documents leave it."""
+    """Fills ports.Jobs. There are no workers to wake: tests claim what they like."""
 
     def __init__(self, database: MemoryDatabase) -> None:
         self.database = database
 
-    async def enqueue(self, document_ids: Sequence[UUID]) -> None:
+    async def wake(self) -> None:
         """See ports.Jobs."""
-        for document_id in document_ids:
-            row = self.database.documents.get(document_id)
-            if row is not None and row.document.status is FileStatus.IN_PROGRESS:
-                self.database.queue[document_id] = None
 
     async def depth(self) -> dict[str, int]:
         """See ports.Jobs."""
-        return {QUEUE: len(self.database.queue)}
+        counts = {state.value: 0 for state in (JobState.WAITING, JobState.RUNNING, JobState.RETRYING, JobState.PAUSED)}
+        for row in self.database.documents.values():
+            if row.document.status is FileStatus.IN_PROGRESS:
+                counts[self._state(row)] += 1
+        return counts
+
+    async def list(
+        self, *, scope: Scope, state: JobState | None = None, limit: int, after: UUID | None = None
+    ) -> Sequence[Job]:
+        """See ports.Jobs."""
+        jobs = [self._job(row) for row in self._mine(scope) if row.document.status is not FileStatus.COMPLETED]
+        jobs = sorted((job for job in jobs if state in (None, job.state)), key=_place)
+        start = self.database.documents.get(after) if after else None
+        return [job for job in jobs if start is None or _place(job) > _place(self._job(start))][:limit]
+
+    async def retry(self, document_ids: Sequence[UUID], *, scope: Scope) -> int:
+        """See ports.Jobs."""
+        states = (JobState.FAILED, JobState.CANCELLED, JobState.RETRYING)
+        again = self._those(document_ids, scope, states)
+        for row in again:
+            row.urgent, row.attempts, row.retry_at, row.trouble = True, 0, None, None
+            self._change(row, FileStatus.IN_PROGRESS)
+            self.database.leases.pop(row.document.id, None)
+        return len(again)
+
+    async def cancel(self, document_ids: Sequence[UUID], *, scope: Scope) -> int:
+        """See ports.Jobs."""
+        states = (JobState.WAITING, JobState.RUNNING, JobState.RETRYING, JobState.PAUSED)
+        ended = self._those(document_ids, scope, states)
+        for row in ended:
+            message = "Cancelled before it was finished. Retry the job, or put the document again."
+            self._change(row, FileStatus.CANCELLED, code="cancelled", message=message)
+            self.database.remove_chunks(row.document.id, partial(ne, row.document.live_version))
+        return len(ended)
+
+    async def drop(self, document_ids: Sequence[UUID], *, scope: Scope) -> int:
+        """See ports.Jobs."""
+        dropped = self._those(document_ids, scope, (JobState.FAILED, JobState.CANCELLED))
+        for row in dropped:
+            if row.document.live_version is not None:
+                row.digest = b""
+                self._change(row, FileStatus.COMPLETED)
+        self.database.remove_documents([row.document for row in dropped if row.document.live_version is None])
+        return len(dropped)
+
+    def _mine(self, scope: Scope) -> Sequence[DocumentRow]:
+        rows = [row for row in self.database.documents.values() if row.document.tenant_id == scope.tenant_id]
+        return [row for row in rows if not scope.store_ids or row.document.store_id in scope.store_ids]
+
+    def _those(self, document_ids: Sequence[UUID], scope: Scope, states: Sequence[JobState]) -> Sequence[DocumentRow]:
+        wanted = set(document_ids)
+        rows = [row for row in self._mine(scope) if row.document.status is not FileStatus.COMPLETED]
+        return [row for row in rows if row.document.id in wanted and self._state(row) in states]
+
+    def _change(
+        self, row: DocumentRow, status: FileStatus, *, code: str | None = None, message: str | None = None
+    ) -> None:
+        now = self.database.now()
+        row.document = replace(row.document, status=status, error_code=code, error_message=message, updated_at=now)
+
+    def _state(self, row: DocumentRow) -> JobState:
+        now, lease = self.database.clock(), self.database.leases.get(row.document.id)
+        if row.document.status is not FileStatus.IN_PROGRESS:
+            return JobState(row.document.status.value)
+        if lease is not None and lease.expires_at > now:
+            return JobState.RUNNING
+        if self.database.stores[row.document.store_id].paused:
+            return JobState.PAUSED
+        return JobState.RETRYING if row.retry_at is not None and row.retry_at > now else JobState.WAITING
+
+    def _job(self, row: DocumentRow) -> Job:
+        document, state = row.document, self._state(row)
+        written = [chunk for chunk in self.database.chunks.values() if chunk.document_id == document.id]
+        return Job(
+            document_id=document.id,
+            store_id=document.store_id,
+            file_id=document.file_id,
+            external_id=document.external_id,
+            filename=document.filename,
+            version=document.version,
+            live_version=document.live_version,
+            state=state,
+            urgent=row.urgent,
+            attempts=row.attempts,
+            retry_at=None if row.retry_at is None else datetime.fromtimestamp(row.retry_at, UTC),
+            worker=self.database.leases[document.id].owner if state is JobState.RUNNING else None,
+            chunks_written=sum(chunk.version == document.version for chunk in written),
+            error_code=document.error_code,
+            error_message=document.error_message or row.trouble,
+            updated_at=document.updated_at,
+        )
+
+
+def _place(job: Job) -> tuple[datetime, UUID]:
+    return job.updated_at, job.document_id
 
 
 class MemoryOutbox:
@@ -214,6 +349,19 @@ class MemoryOutbox:
         forgotten = len(self.database.outbox) - len(kept)
         self.database.outbox = kept
         return forgotten
+
+    async def restart(self) -> None:
+        """See ports.Outbox."""
+        last = self.database.outbox[-1].sequence if self.database.outbox else 0
+        nothing = UUID(int=0)
+        gap = Change(
+            sequence=last + 2, operation="remove", tenant_id=nothing, store_id=nothing, document_id=nothing, version=0
+        )
+        self.database.outbox = [gap]
+
+    async def live_chunks(self) -> int:
+        """See ports.Outbox."""
+        return sum(row.document.chunk_count for row in self.database.documents.values())
 
     def _entries(self, row: DocumentRow) -> list[KeywordEntry]:
         document = row.document

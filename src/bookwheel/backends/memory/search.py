@@ -3,15 +3,16 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bookwheel.backends.memory.database import MemoryDatabase, VectorRow
+from bookwheel.backends.memory.database import MemoryDatabase, VectorRow, readable
 from bookwheel.errors import NotFoundError
-from bookwheel.filters import matches, parse
+from bookwheel.filters import chunk_values, document_values, matches, parse
 from bookwheel.ports import Vectors
 from bookwheel.types import Candidate, Change, Chunk, Claim, Document, Filter, Hit, KeywordEntry, Scope, Space
 
@@ -28,21 +29,19 @@ class MemoryPassages:
 
     async def hydrate(self, chunk_ids: Sequence[int], *, scope: Scope, filter: Filter | None) -> Sequence[Hit]:
         """See ports.Passages."""
-        passing = passing_documents(self.database, scope, filter)
         wanted = set(chunk_ids)
-        chunks = [chunk for chunk in self.database.chunks.values() if chunk.id in wanted]
-        return [
-            _hit(chunk, passing[chunk.document_id]) for chunk in chunks if _is_live(chunk.document_id, chunk, passing)
-        ]
+        passing = passing_chunks(self.database, scope, filter)
+        return [_of_section(chunk, _hit(chunk, document)) for chunk, document in passing if chunk.id in wanted]
 
     async def documents_matching(self, filter: Filter, *, scope: Scope, limit: int) -> Sequence[UUID]:
         """See ports.Passages."""
-        return list(passing_documents(self.database, scope, filter))[:limit]
+        passing = dict.fromkeys(document.id for _, document in passing_chunks(self.database, scope, filter))
+        return list(passing)[:limit]
 
     async def of_document(self, document_id: UUID, *, scope: Scope) -> Sequence[Hit]:
         """See ports.Passages."""
         row = self.database.visible_one(document_id, scope)
-        if row is None:
+        if row is None or not readable(row.document, scope):
             raise NotFoundError(f"No document with id doc_{document_id.hex} in this store.")
         return [_hit(chunk, row.document) for chunk in self.database.live_chunks(row.document)]
 
@@ -80,7 +79,7 @@ class MemoryVectorIndex:
         also: Sequence[int] = (),
     ) -> Sequence[Candidate]:
         """See ports.VectorIndex."""
-        passing = passing_documents(self.database, scope, filter)
+        passing = {chunk.id for chunk, _ in passing_chunks(self.database, scope, filter)}
         ranked = sorted(
             (
                 Candidate(
@@ -90,12 +89,22 @@ class MemoryVectorIndex:
                     ordinal=row.ordinal,
                 )
                 for (space_id, chunk_id), row in self.database.vectors.items()
-                if space_id == space.id and _is_live(row.document_id, row, passing)
+                if space_id == space.id and chunk_id in passing
             ),
             key=lambda candidate: (-candidate.score, candidate.chunk_id),
         )
         wanted = set(also)
         return ranked[:limit] + [candidate for candidate in ranked[limit:] if candidate.chunk_id in wanted]
+
+    async def orphans(self, space: Space, *, repair: bool) -> Mapping[str, int]:
+        """See ports.VectorIndex."""
+        orphans = [
+            key for key in self.database.vectors if key[0] == space.id and key[1] not in self.database.chunks
+        ]
+        if repair:
+            for key in orphans:
+                del self.database.vectors[key]
+        return {"vectors": len(orphans)}
 
     async def tend(self, space: Space, *, idle: bool) -> Sequence[str]:  # noqa: ARG002 - there is nothing to build
         """See ports.VectorIndex."""
@@ -131,6 +140,10 @@ class MemoryKeywordIndex:
         self.database.entries.clear()
         self.database.position = position
 
+    async def size(self) -> int:
+        """See ports.KeywordIndex."""
+        return len(self.database.entries)
+
     async def search(
         self, text: str, *, scope: Scope, limit: int, documents: Sequence[UUID] | None = None
     ) -> Sequence[Candidate]:
@@ -155,15 +168,25 @@ class MemoryKeywordIndex:
                 del self.database.entries[chunk_id]
 
 
-def passing_documents(database: MemoryDatabase, scope: Scope, filter: Filter | None) -> dict[UUID, Document]:
-    """Live documents inside the scope that pass the filter. Raises InvalidFilterError."""
-    expression = None if filter is None else parse(filter)
-    return {
-        row.document.id: row.document
-        for row in database.visible(scope)
-        if row.document.live_version is not None
-        and (expression is None or matches(expression, row.document.attributes))
-    }
+def passing_chunks(database: MemoryDatabase, scope: Scope, filter: Filter | None) -> list[tuple[Chunk, Document]]:
+    """Live chunks that the scope's caller may read and that pass the filter. Raises InvalidFilterError."""
+    passes = _test(filter)
+    documents = {row.document.id: row.document for row in database.readable(scope)}
+    placed = [
+        (chunk, documents[chunk.document_id]) for chunk in database.chunks.values() if chunk.document_id in documents
+    ]
+    return [
+        (chunk, document)
+        for chunk, document in placed
+        if document.live_version == chunk.version and passes(chunk, document)
+    ]
+
+
+def _test(filter: Filter | None) -> Callable[[Chunk, Document], bool]:
+    if filter is None:
+        return lambda _chunk, _document: True
+    expression = parse(filter)
+    return lambda chunk, document: matches(expression, document_values(document) | chunk_values(chunk))
 
 
 def bm25(query: Sequence[str], texts: Mapping[int, Sequence[str]]) -> dict[int, float]:
@@ -185,8 +208,10 @@ def _words(text: str) -> list[str]:
     return WORD.findall(text.casefold())
 
 
-def _is_live(document_id: UUID, row: Chunk | VectorRow, passing: Mapping[UUID, Document]) -> bool:
-    return document_id in passing and passing[document_id].live_version == row.version
+def _of_section(chunk: Chunk, hit: Hit) -> Hit:
+    """The hit with the text of the chunk's section, if it has one."""
+    section = chunk.piece.section
+    return replace(hit, text=section.text, start=section.start, end=section.end) if section else hit
 
 
 def _hit(chunk: Chunk, document: Document) -> Hit:
@@ -201,6 +226,7 @@ def _hit(chunk: Chunk, document: Document) -> Hit:
         end=piece.end,
         page=piece.page,
         heading_path=piece.heading_path,
+        language=piece.language,
         ordinal=chunk.ordinal,
         document_id=document.id,
         store_id=document.store_id,
@@ -209,5 +235,10 @@ def _hit(chunk: Chunk, document: Document) -> Hit:
         filename=document.filename,
         title=document.title,
         version=chunk.version,
+        sha256=document.sha256,
         attributes=document.attributes,
+        access=document.access,
+        created_at=document.created_at,
+        updated_at=document.updated_at,
+        section=piece.section.ordinal if piece.section else None,
     )

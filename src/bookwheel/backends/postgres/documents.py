@@ -9,36 +9,63 @@ from uuid import UUID, uuid4
 from psycopg.types.json import Jsonb
 
 from bookwheel.backends.postgres.database import Connection, Database, rows
-from bookwheel.backends.postgres.jobs import defer
+from bookwheel.backends.postgres.jobs import call_workers
+from bookwheel.backends.postgres.removal import remove_documents
 from bookwheel.backends.postgres.stores import chunking_json, page
 from bookwheel.errors import InvalidDocumentError, NotFoundError
-from bookwheel.types import Chunking, Document, DocumentDraft, FileStatus, Scope, Store
+from bookwheel.types import Access, Attributes, Chunking, Document, DocumentDraft, FileStatus, Keep, Scope, Store
 
 COLUMNS = (
     "id, tenant_id, store_id, file_id, external_id, filename, title, attributes, chunking, status, version,"
-    " live_version, size, chunk_count, error_code, error_message, created_at, updated_at"
+    " live_version, size, chunk_count, error_code, error_message, created_at, updated_at, sha256, access"
 )
 SELECT = "SELECT " + ", ".join(f"d.{name.strip()}" for name in COLUMNS.split(",")) + " FROM documents d"
 
-INSERT = """
-INSERT INTO documents (id, tenant_id, store_id, file_id, external_id, filename, title, attributes, chunking, status,
-    version, size, sha256, is_inline)
-SELECT u.id, %s, %s, u.file_id, u.external_id, u.filename, u.title, u.attributes, u.chunking, 'in_progress',
-    1, u.size, u.sha256, u.is_inline
-FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::text[], %s::text[], %s::jsonb[], %s::jsonb[], %s::bigint[],
-    %s::bytea[], %s::boolean[])
-    AS u (id, file_id, external_id, filename, title, attributes, chunking, size, sha256, is_inline)
+# unnest would flatten lists of lists, so access lists travel as JSON: null for everybody, NULL for "keep".
+ACCESS = "CASE WHEN jsonb_typeof(u.access) = 'array' THEN ARRAY(SELECT jsonb_array_elements_text(u.access)) END"
+NEW_ACCESS = f"CASE WHEN u.access IS NULL THEN d.access ELSE {ACCESS} END"
+# A title that was found in the text belongs to that text.
+TITLE = "CASE WHEN u.renewed THEN u.title ELSE coalesce(u.title, d.title) END"
+
+INSERT = f"""
+INSERT INTO documents (id, tenant_id, store_id, file_id, external_id, filename, title, attributes, access, chunking,
+    status, version, urgent, size, sha256, is_inline)
+SELECT u.id, %s, %s, u.file_id, u.external_id, u.filename, u.title, u.attributes, {ACCESS}, u.chunking,
+    'in_progress', 1, %s, u.size, u.sha256, u.is_inline
+FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::text[], %s::text[], %s::jsonb[], %s::jsonb[], %s::jsonb[],
+    %s::bigint[], %s::bytea[], %s::boolean[])
+    AS u (id, file_id, external_id, filename, title, attributes, access, chunking, size, sha256, is_inline)
 """
 
-CHANGE = """
-UPDATE documents d SET filename = u.filename, title = u.title, attributes = u.attributes, chunking = u.chunking,
+# What a search would show of live documents changes with the next statement.
+RAISE_VERSION = f"""
+UPDATE stores s SET version = s.version + 1 WHERE s.id = %s AND EXISTS (
+    SELECT FROM documents d JOIN unnest(%s::uuid[], %s::uuid[], %s::text[], %s::text[], %s::jsonb[], %s::jsonb[],
+        %s::boolean[]) AS u (id, file_id, filename, title, attributes, access, renewed) ON d.id = u.id
+    WHERE d.live_version IS NOT NULL AND (d.file_id, d.filename, d.title, d.attributes, d.access)
+        IS DISTINCT FROM (u.file_id, u.filename, {TITLE}, u.attributes, {NEW_ACCESS}))
+"""
+
+CHANGE = f"""
+UPDATE documents d SET filename = u.filename, title = {TITLE}, attributes = u.attributes, access = {NEW_ACCESS},
+    chunking = u.chunking,
     size = CASE WHEN u.renewed THEN u.size ELSE d.size END, sha256 = u.sha256, is_inline = u.is_inline,
     file_id = u.file_id, version = d.version + u.renewed::integer, error_code = NULL, error_message = NULL,
-    status = CASE WHEN u.renewed THEN 'in_progress' ELSE d.status END, updated_at = now()
-FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::text[], %s::jsonb[], %s::jsonb[], %s::bigint[], %s::bytea[],
-    %s::boolean[], %s::boolean[])
-    AS u (id, file_id, filename, title, attributes, chunking, size, sha256, is_inline, renewed)
+    status = CASE WHEN u.renewed THEN 'in_progress' ELSE d.status END, urgent = %s, attempts = 0, retry_at = NULL,
+    trouble = NULL, updated_at = now()
+FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::text[], %s::jsonb[], %s::jsonb[], %s::jsonb[], %s::bigint[],
+    %s::bytea[], %s::boolean[], %s::boolean[])
+    AS u (id, file_id, filename, title, attributes, access, chunking, size, sha256, is_inline, renewed)
 WHERE d.id = u.id
+"""
+
+# Touches a row only when it really changes.
+NEW = "coalesce(%(attributes)s::jsonb, attributes), CASE WHEN %(keep)s THEN access ELSE %(access)s::text[] END"
+UPDATE = f"""
+UPDATE documents SET (attributes, access) = ROW({NEW}), updated_at = now()
+WHERE id = %(id)s AND tenant_id = %(tenant)s AND store_id = ANY(%(stores)s)
+    AND (attributes, access) IS DISTINCT FROM ({NEW})
+RETURNING store_id
 """
 
 
@@ -62,14 +89,19 @@ class PostgresDocuments:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    async def put(self, drafts: Sequence[DocumentDraft], *, scope: Scope, store: Store) -> list[Document]:
+    async def put(
+        self, drafts: Sequence[DocumentDraft], *, scope: Scope, store: Store, bulk: bool | None = None
+    ) -> list[Document]:
         """See ports.Documents."""
+        urgent = len(drafts) == 1 if bulk is None else not bulk
 
         async def work(connection: Connection) -> list[Document]:
             await _hold_store(connection, store, scope=scope)
             placed = []
             for batch in _without_repeats(drafts):
-                placed += await _put(connection, batch, scope=scope, store=store)
+                placed += await _put(connection, batch, scope=scope, store=store, urgent=urgent)
+            if any(document.status is FileStatus.IN_PROGRESS for document in placed):
+                await call_workers(connection, urgent=urgent)
             return placed
 
         return await self.database.transact(work)
@@ -116,6 +148,31 @@ class PostgresDocuments:
         )
         return [_document(row) for row in await self.database.fetch(query, [*parameters, limit])]
 
+    async def update(
+        self,
+        document_id: UUID,
+        *,
+        scope: Scope,
+        attributes: Attributes | None = None,
+        access: Access | Keep | None = "keep",
+    ) -> Document:
+        """See ports.Documents."""
+        wanted = {
+            "attributes": None if attributes is None else Jsonb(dict(attributes)),
+            "keep": access == "keep",
+            "access": None if access is None or access == "keep" else list(access),
+            "id": document_id,
+            "tenant": scope.tenant_id,
+            "stores": list(scope.store_ids),
+        }
+
+        async def work(connection: Connection) -> None:
+            for (store_id,) in await rows(connection, UPDATE, wanted):
+                await connection.execute("UPDATE stores SET version = version + 1 WHERE id = %s", (store_id,))
+
+        await self.database.transact(work)
+        return await self.get(document_id, scope=scope)
+
     async def delete(self, document_ids: Sequence[UUID], *, scope: Scope) -> int:
         """See ports.Documents."""
 
@@ -127,42 +184,6 @@ class PostgresDocuments:
             )
 
         return await self.database.transact(work)
-
-
-async def remove_documents(connection: Connection, condition: str, parameters: Iterable[Any]) -> int:
-    """Delete documents with their chunks, vectors and bodies, and tell the outbox; returns how many."""
-    doomed = await rows(
-        connection,
-        "SELECT d.id, d.tenant_id, d.store_id, d.version, s.space_id, t.shard FROM documents d"
-        " JOIN stores s ON s.id = d.store_id JOIN tenants t ON t.id = d.tenant_id"
-        f" WHERE {condition} ORDER BY d.id FOR UPDATE OF d",
-        list(parameters),
-    )
-    if not doomed:
-        return 0
-    ids = [row[0] for row in doomed]
-    await connection.execute("DELETE FROM chunks WHERE document_id = ANY(%s)", (ids,))
-    for space_id, shard in {(row[4], row[5]) for row in doomed}:
-        await connection.execute(
-            f"DELETE FROM vectors_{int(space_id)}"
-            " WHERE shard = %s AND store_id = ANY(%s) AND document_id = ANY(%s)".encode(),
-            (shard, list({row[2] for row in doomed}), ids),
-        )
-    await connection.execute("DELETE FROM documents WHERE id = ANY(%s)", (ids,))
-    await connection.execute(
-        "UPDATE stores SET version = version + 1 WHERE id = ANY(%s)", (sorted({row[2] for row in doomed}),)
-    )
-    await connection.execute(
-        "SELECT append_to_outbox(%s, %s, %s, %s, %s)",
-        (
-            ["remove"] * len(ids),
-            [row[1] for row in doomed],
-            [row[2] for row in doomed],
-            ids,
-            [row[3] for row in doomed],
-        ),
-    )
-    return len(ids)
 
 
 async def _hold_store(connection: Connection, store: Store, *, scope: Scope) -> None:
@@ -192,21 +213,23 @@ def _without_repeats(drafts: Sequence[DocumentDraft]) -> Iterable[list[DocumentD
 
 
 async def _put(
-    connection: Connection, drafts: Sequence[DocumentDraft], *, scope: Scope, store: Store
+    connection: Connection, drafts: Sequence[DocumentDraft], *, scope: Scope, store: Store, urgent: bool
 ) -> list[Document]:
     prepared = await _rows(connection, drafts, scope=scope, store=store)
     await _match_existing(connection, prepared, store=store)
     fresh = [row for row in prepared if row.is_new]
     known = [row for row in prepared if not row.is_new]
     if fresh:
-        await connection.execute(INSERT.encode(), (scope.tenant_id, store.id, *_insert_columns(fresh)))
+        await connection.execute(INSERT.encode(), (scope.tenant_id, store.id, urgent, *_insert_columns(fresh)))
     if known:
-        await connection.execute(CHANGE.encode(), _change_columns(known))
+        ids, files, filenames, titles, attributes, access, *rest = _change_columns(known)
+        shown = (ids, files, filenames, titles, attributes, access)
+        await connection.execute(RAISE_VERSION.encode(), (store.id, *shown, rest[-1]))
+        await connection.execute(CHANGE.encode(), (urgent, *shown, *rest))
     found = await rows(connection, f"{SELECT} WHERE d.id = ANY(%s)", ([row.id for row in prepared],))
     documents = {document.id: document for document in map(_document, found)}
     renewed = [row for row in prepared if row.renewed]
     await _write_bodies(connection, renewed, documents)
-    await defer(connection, [(row.id, row.size) for row in renewed])
     return [documents[row.id] for row in prepared]
 
 
@@ -269,6 +292,7 @@ def _insert_columns(fresh: Sequence[_Row]) -> tuple[list[Any], ...]:
         [row.filename for row in fresh],
         [row.draft.title for row in fresh],
         [Jsonb(dict(row.draft.attributes)) for row in fresh],
+        [None if row.draft.access == "keep" else Jsonb(row.draft.access) for row in fresh],
         [Jsonb(chunking_json(row.chunking)) for row in fresh],
         [row.size for row in fresh],
         [row.sha256 for row in fresh],
@@ -302,7 +326,9 @@ def _document(row: tuple[Any, ...]) -> Document:
         external_id=row[4],
         filename=row[5],
         title=row[6],
+        sha256=row[18],
         attributes=row[7],
+        access=None if row[19] is None else tuple(row[19]),
         chunking=Chunking(**row[8]),
         status=FileStatus(row[9]),
         version=row[10],

@@ -1,15 +1,23 @@
 """Uploaded files in PostgreSQL."""
 
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
 from bookwheel.backends.postgres.database import Connection, Database, rows
-from bookwheel.backends.postgres.documents import remove_documents
+from bookwheel.backends.postgres.removal import remove_documents
 from bookwheel.backends.postgres.stores import page
 from bookwheel.errors import NotFoundError
 from bookwheel.types import File, Scope
 
 SELECT = "SELECT f.id, f.tenant_id, f.filename, f.purpose, f.size, f.sha256, f.created_at FROM files f"
+
+HASHES = "SELECT DISTINCT sha256 FROM files WHERE sha256 > %s ORDER BY sha256 LIMIT 1000"
+BURY = "INSERT INTO blob_tombstones (sha256) VALUES (%s) ON CONFLICT (sha256) DO UPDATE SET since = now()"
+DEAD = """
+SELECT t.sha256 FROM blob_tombstones t WHERE t.since < now() - %s * interval '1 second'
+    AND NOT EXISTS (SELECT FROM files f WHERE f.sha256 = t.sha256) LIMIT %s
+"""
 
 
 class PostgresFiles:
@@ -41,7 +49,7 @@ class PostgresFiles:
         )
         return [_file(row) for row in await self.database.fetch(query, [*parameters, limit])]
 
-    async def delete(self, file_id: UUID, *, scope: Scope) -> bool:
+    async def delete(self, file_id: UUID, *, scope: Scope, unless_used: bool = False) -> bool:
         """See ports.Files."""
 
         async def work(connection: Connection) -> bool:
@@ -52,12 +60,35 @@ class PostgresFiles:
             )
             if not found:
                 raise NotFoundError(f"No file with id file-{file_id.hex}. List yours with GET /v1/files.")
+            if unless_used and await rows(connection, "SELECT 1 FROM documents WHERE file_id = %s LIMIT 1", (file_id,)):
+                return False
             await remove_documents(connection, "d.file_id = %s", [file_id])
             await connection.execute("DELETE FROM files WHERE id = %s", (file_id,))
-            left = await rows(connection, "SELECT 1 FROM files WHERE sha256 = %s LIMIT 1", (found[0][0],))
-            return not left
+            await connection.execute(BURY.encode(), found[0])
+            return True
 
         return await self.database.transact(work)
+
+    async def dead_blobs(self, *, older_than_seconds: float, limit: int) -> Sequence[bytes]:
+        """See ports.Files."""
+        return [row[0] for row in await self.database.fetch(DEAD, (older_than_seconds, limit))]
+
+    async def forget_blobs(self, hashes: Sequence[bytes]) -> None:
+        """See ports.Files."""
+        await self.database.fetch("DELETE FROM blob_tombstones WHERE sha256 = ANY(%s) RETURNING 1", (list(hashes),))
+
+    async def hashes(self) -> AsyncIterator[bytes]:
+        """See ports.Files."""
+        last = b""
+        while found := await self.database.fetch(HASHES, (last,)):
+            for (sha256,) in found:
+                yield sha256
+            last = found[-1][0]
+
+    async def having(self, hashes: Sequence[bytes]) -> set[bytes]:
+        """See ports.Files."""
+        found = await self.database.fetch("SELECT DISTINCT sha256 FROM files WHERE sha256 = ANY(%s)", (list(hashes),))
+        return {row[0] for row in found}
 
 
 def _file(row: tuple[Any, ...]) -> File:

@@ -1,49 +1,109 @@
-"""Filters as SQL on `d.attributes`, with the meaning of bookwheel.filters."""
+"""Filters as SQL on a document `d` and its live chunk `c`, with the meaning of bookwheel.filters.
 
+No part of a filter becomes SQL text: keys choose from a fixed table, values are parameters. Every comparison is true or
+false, never NULL, so that NOT is its exact complement.
+"""
+
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import orjson
 from psycopg.types.json import Jsonb
 
-from bookwheel.filters import And, Comparison, Expression, Not, Or, parse
-from bookwheel.types import Filter
+from bookwheel.filters import KEYS, And, Comparison, Expression, Kind, Not, Or, kind_of, parse, uses_chunks
+from bookwheel.types import Filter, Scope
 
-Condition = tuple[str, list[Any]]
+Sql = tuple[str, list[Any]]
 
-PATH_OPERATORS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+#: Documents that the scope's caller may read. Takes `readable_values`.
+READABLE = "d.tenant_id = %s AND d.store_id = ANY(%s) AND (d.access IS NULL OR d.access && %s::text[])"
+
+ORDERINGS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+COLUMNS = {
+    "document.file_id": "(CASE WHEN d.file_id IS NULL THEN 'doc_' || replace(d.id::text, '-', '')"
+    " ELSE 'file-' || replace(d.file_id::text, '-', '') END)",
+    "document.path": "d.external_id",
+    "document.filename": "d.filename",
+    "document.title": "d.title",
+    "document.hash": "encode(d.sha256, 'hex')",
+    "document.access": "d.access",
+    "document.created_at": "d.created_at",
+    "document.updated_at": "d.updated_at",
+    "chunk.page": "c.page",
+    "chunk.ordinal": "c.ordinal",
+    "chunk.language": "c.language",
+    "chunk.heading": "c.heading_path",
+}
+LISTS = frozenset({"document.access", "chunk.heading"})
+TYPES: dict[Kind, str] = {"string": "text", "number": "numeric", "time": "timestamptz"}
+FILE_ID = re.compile(r"(file-|doc_)([0-9a-f]{32})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """Boolean SQL with %s placeholders; both parts must hold."""
+
+    document: str = "TRUE"  #: on `d` alone
+    chunk: str | None = None  #: on `c` and `d`; None when no chunk can differ from its document
+    values: list[Any] = field(default_factory=list)  #: of the document's part, then of the chunk's
+
+    @property
+    def whole(self) -> str:
+        """Both parts, where `d` and `c` are joined; where there is no chunk's part, `d` is enough."""
+        return self.document if self.chunk is None else f"{self.document} AND {self.chunk}"
 
 
 def condition(filter: Filter | None) -> Condition:
-    """A boolean SQL expression with %s placeholders, and its values. Raises InvalidFilterError."""
-    return ("TRUE", []) if filter is None else _sql(parse(filter))
+    """The filter, its parts on documents kept apart so that their indexes serve. Raises InvalidFilterError."""
+    if filter is None:
+        return Condition()
+    expression = parse(filter)
+    parts = expression.parts if isinstance(expression, And) else (expression,)
+    document, values = _joined([part for part in parts if not uses_chunks(part)], " AND ", empty="TRUE")
+    of_chunks = [part for part in parts if uses_chunks(part)]
+    if not of_chunks:
+        return Condition(document=document, values=values)
+    chunk, more = _joined(of_chunks, " AND ", empty="TRUE")
+    return Condition(document=document, chunk=chunk, values=[*values, *more])
 
 
-def _sql(expression: Expression) -> Condition:
+def readable_values(scope: Scope) -> list[Any]:
+    """The values of `READABLE`."""
+    return [scope.tenant_id, list(scope.store_ids), sorted(scope.principals)]
+
+
+def _sql(expression: Expression) -> Sql:
     match expression:
         case And(parts=parts):
             return _joined(parts, " AND ", empty="TRUE")
         case Or(parts=parts):
             return _joined(parts, " OR ", empty="FALSE")
         case Not(part=part):
-            inner, values = _sql(part)
-            return f"NOT {inner}", values
-        case Comparison():
-            return _comparison(expression)
+            return _negated(_sql(part))
+        case Comparison(key=key):
+            return _builtin(expression) if key in KEYS else _attribute(expression)
 
 
-def _joined(parts: Sequence[Expression], word: str, *, empty: str) -> Condition:
+def _joined(parts: Sequence[Expression], word: str, *, empty: str) -> Sql:
     if not parts:
         return empty, []
     compiled = [_sql(part) for part in parts]
     return f"({word.join(sql for sql, _ in compiled)})", [value for _, values in compiled for value in values]
 
 
-def _comparison(comparison: Comparison) -> Condition:
+def _negated(positive: Sql) -> Sql:
+    return f"NOT {positive[0]}", positive[1]
+
+
+def _attribute(comparison: Comparison) -> Sql:
     key, value = comparison.key, comparison.value
     match comparison.op:
         case "eq":
-            return _equals(key, value)
+            return _contained(key, value)
         case "in":
             return _path(key, "==", value, many=True)
         case "contains":
@@ -52,19 +112,72 @@ def _comparison(comparison: Comparison) -> Condition:
         case "exists":
             sign = "<>" if value else "="
             return f"(coalesce(jsonb_typeof(d.attributes -> %s), 'null') {sign} 'null')", [key]
-        case "ne" | "nin":
-            inner, values = _equals(key, value) if comparison.op == "ne" else _path(key, "==", value, many=True)
-            return f"NOT {inner}", values
+        case "ne":
+            return _negated(_contained(key, value))
+        case "nin":
+            return _negated(_path(key, "==", value, many=True))
         case ordering:
-            return _path(key, PATH_OPERATORS[ordering], value, many=False)
+            return _path(key, ORDERINGS[ordering], value, many=False)
 
 
-def _equals(key: str, value: Any) -> Condition:
+def _contained(key: str, value: Any) -> Sql:
     """Containment, which the GIN index answers: the value itself, or an element of a list."""
     return "(d.attributes @> %s OR d.attributes @> %s)", [Jsonb({key: value}), Jsonb({key: [value]})]
 
 
-def _path(key: str, operator: str, value: Any, *, many: bool) -> Condition:
+def _path(key: str, operator: str, value: Any, *, many: bool) -> Sql:
     """A jsonpath in lax mode, which looks into lists by itself and never compares different types."""
     path = f"$.{orjson.dumps(key).decode()} ? (@ {operator} $v{'[*]' if many else ''})"
     return "jsonb_path_exists(d.attributes, %s::jsonpath, %s, true)", [path, Jsonb({"v": value})]
+
+
+def _builtin(comparison: Comparison) -> Sql:
+    key, value = comparison.key, comparison.value
+    values = value if isinstance(value, tuple) else (value,)
+    match comparison.op:
+        case "eq" | "in":
+            return _equal(key, values)
+        case "ne" | "nin":
+            return _negated(_equal(key, values))
+        case "contains":
+            return _equal(key, values) if key in LISTS else ("FALSE", [])
+        case "exists":
+            return f"({COLUMNS[key]} IS {'NOT ' if value else ''}NULL)", []
+        case ordering:
+            return _ordered(key, ORDERINGS[ordering], values)
+
+
+def _equal(key: str, values: Sequence[Any]) -> Sql:
+    comparable = _comparable(key, values)
+    if not comparable:
+        return "FALSE", []
+    if key == "document.file_id":
+        return _file_ids(comparable)
+    column, kind = COLUMNS[key], TYPES[KEYS[key]]
+    test = f"{column} && %s::{kind}[]" if key in LISTS else f"{column} = ANY(%s::{kind}[])"
+    return f"({column} IS NOT NULL AND {test})", [comparable]
+
+
+def _file_ids(values: Sequence[str]) -> Sql:
+    """Ids as they are stored, so that their indexes answer."""
+    found = [match for match in map(FILE_ID.fullmatch, values) if match]
+    files, texts = ([UUID(hex=match[2]) for match in found if match[1] == prefix] for prefix in ("file-", "doc_"))
+    sql = "((d.file_id IS NOT NULL AND d.file_id = ANY(%s::uuid[])) OR (d.file_id IS NULL AND d.id = ANY(%s::uuid[])))"
+    return sql, [files, texts]
+
+
+def _ordered(key: str, operator: str, values: Sequence[Any]) -> Sql:
+    comparable = _comparable(key, values)
+    if not comparable:
+        return "FALSE", []
+    column, kind = COLUMNS[key], TYPES[KEYS[key]]
+    collated = ' COLLATE "C"' if kind == "text" else ""  # by code point
+    if key in LISTS:
+        return f"EXISTS (SELECT FROM unnest({column}) AS one WHERE one{collated} {operator} %s::{kind})", comparable
+    return f"({column} IS NOT NULL AND {column}{collated} {operator} %s::{kind})", comparable
+
+
+def _comparable(key: str, values: Sequence[Any]) -> list[Any]:
+    """Those values that have the key's kind; no other is ever equal or ordered."""
+    same = [value for value in values if kind_of(value) == KEYS[key]]
+    return [Decimal(repr(value)) for value in same] if KEYS[key] == "number" else same

@@ -9,24 +9,49 @@ from numpy.typing import NDArray
 from psycopg.errors import UniqueViolation
 
 from bookwheel.backends.postgres.database import Connection, Database, rows
+from bookwheel.backends.postgres.orphans import sweep_orphans
+from bookwheel.backends.postgres.removal import Written, remove_dead_versions
+from bookwheel.backends.postgres.sections import write_sections
 from bookwheel.types import Chunk, Chunking, Claim, Space
 
+MANY_BYTES = 1 << 62
+
+FREE = """
+FROM documents d JOIN stores s ON s.id = d.store_id LEFT JOIN leases l ON l.document_id = d.id
+WHERE d.status = 'in_progress' AND NOT s.paused AND (d.retry_at IS NULL OR d.retry_at <= clock_timestamp())
+    AND (l.document_id IS NULL OR l.expires_at < clock_timestamp() OR l.owner = %(owner)s)
+"""
+
+NAMED = f"SELECT d.id, d.size {FREE} AND d.id = ANY(%(ids)s) ORDER BY d.id FOR UPDATE OF d"
+NEXT = f"SELECT d.id, d.size {FREE} ORDER BY d.urgent DESC, d.updated_at, d.id LIMIT %(limit)s"
+NEXT_URGENT = f"SELECT d.id, d.size {FREE} AND d.urgent ORDER BY d.updated_at, d.id LIMIT %(limit)s"
+SKIP_LOCKED = " FOR UPDATE OF d SKIP LOCKED"
+
+# A lease that ran out, and was not only set aside, is a death: its worker ended with the document in hand.
 LEASE = """
 INSERT INTO leases AS l (document_id, owner, expires_at)
-SELECT id, %(owner)s, clock_timestamp() + %(seconds)s * interval '1 second' FROM documents
-WHERE id = ANY(%(ids)s) AND status = 'in_progress' ORDER BY id
-ON CONFLICT (document_id) DO UPDATE SET owner = excluded.owner, expires_at = excluded.expires_at
+SELECT id, %(owner)s, clock_timestamp() + %(seconds)s * interval '1 second' FROM unnest(%(ids)s::uuid[]) AS u (id)
+ON CONFLICT (document_id) DO UPDATE SET owner = excluded.owner, expires_at = excluded.expires_at, parked = false,
+    deaths = l.deaths + (NOT l.parked AND l.owner <> excluded.owner)::integer, chunks_written = 0
 WHERE l.expires_at < clock_timestamp() OR l.owner = excluded.owner
-RETURNING document_id
+RETURNING document_id, deaths
 """
 
 CLAIMS = """
 SELECT d.id, d.tenant_id, d.store_id, t.shard, d.version, p.id, p.model, p.revision, p.dimensions, d.chunking,
-    d.filename, d.title, b.text, CASE WHEN d.is_inline THEN NULL ELSE d.sha256 END
+    d.filename, d.title, b.text, CASE WHEN d.is_inline THEN NULL ELSE d.sha256 END,
+    d.attempts
 FROM documents d JOIN stores s ON s.id = d.store_id JOIN spaces p ON p.id = s.space_id
     JOIN tenants t ON t.id = d.tenant_id
     LEFT JOIN bodies b ON b.document_id = d.id AND b.version = d.version
-WHERE d.id = ANY(%s) AND d.status = 'in_progress'
+WHERE d.id = ANY(%s)
+"""
+
+# Kept from going until our chunks are written, so that no chunk outlives its document.
+STILL_WRITABLE = """
+SELECT d.id FROM documents d JOIN unnest(%s::uuid[], %s::integer[]) AS u (id, version)
+    ON d.id = u.id AND d.version = u.version
+WHERE d.status = 'in_progress' ORDER BY d.id FOR KEY SHARE OF d
 """
 
 # What is still the wanted version, locked in id order so that two publishers cannot wait for each other.
@@ -37,18 +62,28 @@ WHERE d.status = 'in_progress' ORDER BY d.id FOR UPDATE OF d
 """
 
 FLIP = """
-UPDATE documents d SET live_version = d.version, status = 'completed', updated_at = now(),
-    error_code = NULL, error_message = NULL, title = coalesce(d.title, u.title),
+UPDATE documents d SET live_version = d.version, status = 'completed', updated_at = now(), attempts = 0,
+    error_code = NULL, error_message = NULL, retry_at = NULL, trouble = NULL, title = coalesce(d.title, u.title),
     chunk_count = (SELECT count(*) FROM chunks c WHERE c.document_id = d.id AND c.version = d.version)
 FROM unnest(%s::uuid[], %s::text[]) AS u (id, title)
 WHERE d.id = u.id
 """
 
-UNFINISHED = """
-SELECT d.id FROM documents d LEFT JOIN leases l ON l.document_id = d.id
-WHERE d.status = 'in_progress' AND d.updated_at < now() - %s * interval '1 second'
-    AND (l.document_id IS NULL OR l.expires_at < clock_timestamp())
-ORDER BY d.updated_at LIMIT %s
+FAIL = """
+UPDATE documents SET status = 'failed', error_code = %s, error_message = %s, retry_at = NULL, updated_at = now()
+WHERE id = %s AND version = %s AND status = 'in_progress'
+"""
+
+PARK = """
+UPDATE leases l SET parked = true, expires_at = clock_timestamp() - interval '1 second'
+FROM unnest(%s::uuid[], %s::text[]) AS u (id, owner) WHERE l.document_id = u.id AND l.owner = u.owner
+"""
+
+POSTPONE = """
+UPDATE documents d SET attempts = d.attempts + 1, trouble = %s, updated_at = now(),
+    retry_at = clock_timestamp() + %s * interval '1 second'
+FROM unnest(%s::uuid[], %s::integer[]) AS u (id, version)
+WHERE d.id = u.id AND d.version = u.version AND d.status = 'in_progress'
 """
 
 
@@ -60,14 +95,29 @@ class PostgresIngestion:
 
     async def claim(self, document_ids: Sequence[UUID], *, owner: str, lease_seconds: float) -> list[Claim]:
         """See ports.Ingestion."""
-        async with self.database.connection() as connection:
-            leased = await rows(
-                connection, LEASE, {"owner": owner, "seconds": lease_seconds, "ids": list(document_ids)}
-            )
-            held = {row[0] for row in leased}
-            found = await rows(connection, CLAIMS, (list(held),)) if held else []
-        claims = {row[0]: _claim(row) for row in found}
-        return [claims[document_id] for document_id in dict.fromkeys(document_ids) if document_id in claims]
+        return await self._claim(NAMED, {"ids": list(document_ids)}, MANY_BYTES, owner, lease_seconds)
+
+    async def claim_next(
+        self, *, owner: str, lease_seconds: float, limit: int, max_bytes: int, urgent: bool
+    ) -> list[Claim]:
+        """See ports.Ingestion."""
+        query = (NEXT_URGENT if urgent else NEXT) + SKIP_LOCKED
+        return await self._claim(query, {"limit": limit}, max_bytes, owner, lease_seconds)
+
+    async def _claim(
+        self, query: str, parameters: dict[str, Any], max_bytes: int, owner: str, seconds: float
+    ) -> list[Claim]:
+        async def work(connection: Connection) -> list[Claim]:
+            free = await rows(connection, query, {"owner": owner, **parameters})
+            wanted = _within(free, max_bytes)
+            if not wanted:
+                return []
+            leased = await rows(connection, LEASE, {"owner": owner, "seconds": seconds, "ids": wanted})
+            deaths: dict[UUID, int] = {row[0]: row[1] for row in leased}
+            found = {row[0]: row for row in await rows(connection, CLAIMS, (list(deaths),))}
+            return [_claim(found[one], owner, deaths[one]) for one in wanted if one in found]
+
+        return await self.database.transact(work)
 
     async def renew(self, owners: Sequence[str], *, lease_seconds: float) -> None:
         """See ports.Ingestion."""
@@ -85,9 +135,11 @@ class PostgresIngestion:
             return
         try:
             async with self.database.connection() as connection, connection.transaction():
-                await _copy_chunks(connection, chunks)
+                await _copy_chunks(connection, await still_writable(connection, claims, chunks))
+                await _note_progress(connection, chunks)
         except UniqueViolation:  # an earlier try got this far
             async with self.database.connection() as connection, connection.transaction():
+                chunks = await still_writable(connection, claims, chunks)
                 await connection.execute("DELETE FROM chunks WHERE id = ANY(%s)", ([chunk.id for chunk in chunks],))
                 await _copy_chunks(connection, chunks)
 
@@ -99,17 +151,12 @@ class PostgresIngestion:
             wanted: dict[UUID, int | None] = {row[0]: row[1] for row in await rows(connection, STILL_WANTED, versions)}
             published = [claim for claim in claims if claim.document_id in wanted]
             overtaken = [claim for claim in claims if claim.document_id not in wanted]
-            await _remove_versions(connection, overtaken, older=False)
+            await remove_dead_versions(connection, [written(claim) for claim in overtaken])
             if published:
                 titles = [claim.title for claim in published]
                 await connection.execute(FLIP.encode(), ([claim.document_id for claim in published], titles))
                 replaced = [claim for claim in published if wanted[claim.document_id] is not None]
-                await _remove_versions(connection, replaced, older=True)
-                await connection.execute(
-                    "DELETE FROM bodies b USING documents d WHERE d.id = b.document_id AND b.version < d.version"
-                    " AND d.id = ANY(%s)",
-                    ([claim.document_id for claim in replaced],),
-                )
+                await remove_dead_versions(connection, [written(claim) for claim in replaced])
                 await _announce(connection, published)
             await _unlease(connection, claims)
             return published
@@ -122,24 +169,32 @@ class PostgresIngestion:
         """See ports.Ingestion."""
 
         async def work(connection: Connection) -> None:
-            await connection.execute(
-                "UPDATE documents SET status = 'failed', error_code = %s, error_message = %s, updated_at = now()"
-                " WHERE id = %s AND version = %s AND status = 'in_progress'",
-                (code, message, claim.document_id, claim.version),
-            )
-            await _remove_versions(connection, [claim], older=False)
+            await connection.execute(FAIL.encode(), (code, message, claim.document_id, claim.version))
+            await remove_dead_versions(connection, [written(claim)])
             await _unlease(connection, [claim])
 
         await self.database.transact(work)
 
-    async def release(self, claims: Sequence[Claim]) -> None:
+    async def release(
+        self, claims: Sequence[Claim], *, retry_in: float = 0.0, reason: str | None = None, parked: bool = False
+    ) -> None:
         """See ports.Ingestion."""
-        async with self.database.connection() as connection:
-            await _unlease(connection, claims)
 
-    async def unfinished(self, *, older_than_seconds: float, limit: int) -> list[UUID]:
+        async def work(connection: Connection) -> None:
+            if reason is not None:
+                ids, versions = [claim.document_id for claim in claims], [claim.version for claim in claims]
+                await connection.execute(POSTPONE.encode(), (reason, retry_in, ids, versions))
+            if parked:
+                await connection.execute(PARK.encode(), _holders(claims))
+            else:
+                await _unlease(connection, claims)
+
+        if claims:
+            await self.database.transact(work)
+
+    async def orphans(self, *, repair: bool) -> dict[str, int]:
         """See ports.Ingestion."""
-        return [row[0] for row in await self.database.fetch(UNFINISHED, (older_than_seconds, limit))]
+        return await self.database.transact(lambda connection: sweep_orphans(connection, repair=repair))
 
     async def known_vectors(
         self, space: Space, text_hashes: Sequence[bytes], *, shard: int
@@ -155,39 +210,27 @@ class PostgresIngestion:
 
 async def _copy_chunks(connection: Connection, chunks: Sequence[Chunk]) -> None:
     statement = (
-        "COPY chunks (id, document_id, version, ordinal, start_offset, end_offset, page, heading_path, language, text)"
-        " FROM STDIN WITH (FORMAT BINARY)"
+        "COPY chunks (id, document_id, version, ordinal, start_offset, end_offset, page, section, heading_path,"
+        " language, text) FROM STDIN WITH (FORMAT BINARY)"
     )
-    types = ("int8", "uuid", "int4", "int4", "int4", "int4", "int4", "text[]", "text", "text")
+    types = ("int8", "uuid", "int4", "int4", "int4", "int4", "int4", "int4", "text[]", "text", "text")
     async with connection.cursor() as cursor, cursor.copy(statement) as copy:
         copy.set_types(types)
         for chunk in chunks:
             piece = chunk.piece
             where = (chunk.id, chunk.document_id, chunk.version, chunk.ordinal, piece.start, piece.end, piece.page)
-            await copy.write_row((*where, list(piece.heading_path), piece.language, piece.text))
+            section = piece.section.ordinal if piece.section else None
+            await copy.write_row((*where, section, list(piece.heading_path), piece.language, piece.text))
+    await write_sections(connection, chunks)
 
 
-async def _remove_versions(connection: Connection, claims: Sequence[Claim], *, older: bool) -> None:
-    """Remove chunks and vectors below the claimed versions, or exactly of them when they are not live."""
-    comparison = "<" if older else "="
-    for space_id, shard in {(claim.space.id, claim.shard) for claim in claims}:
-        group = [claim for claim in claims if (claim.space.id, claim.shard) == (space_id, shard)]
-        stores = list({claim.store_id for claim in group})
-        ids, versions = [claim.document_id for claim in group], [claim.version for claim in group]
-        not_live = (
-            f"x.document_id = u.id AND x.version {comparison} u.version AND NOT EXISTS"
-            " (SELECT FROM documents d WHERE d.id = u.id AND d.live_version = x.version)"
-        )
-        await connection.execute(
-            "DELETE FROM chunks x USING unnest(%s::uuid[], %s::integer[]) AS u (id, version)"
-            f" WHERE {not_live}".encode(),
-            (ids, versions),
-        )
-        await connection.execute(
-            f"DELETE FROM vectors_{space_id} x USING unnest(%s::uuid[], %s::integer[]) AS u (id, version)"
-            f" WHERE x.shard = %s AND x.store_id = ANY(%s) AND {not_live}".encode(),
-            (ids, versions, shard, stores),
-        )
+async def still_writable(
+    connection: Connection, claims: Sequence[Claim], chunks: Sequence[Chunk]
+) -> Sequence[Chunk]:
+    """Chunks whose document still wants their version; it cannot go before this transaction ends."""
+    versions = ([claim.document_id for claim in claims], [claim.version for claim in claims])
+    wanted = {row[0] for row in await rows(connection, STILL_WRITABLE, versions)}
+    return chunks if len(wanted) == len(claims) else [chunk for chunk in chunks if chunk.document_id in wanted]
 
 
 async def _announce(connection: Connection, published: Sequence[Claim]) -> None:
@@ -204,12 +247,45 @@ async def _announce(connection: Connection, published: Sequence[Claim]) -> None:
 
 
 async def _unlease(connection: Connection, claims: Sequence[Claim]) -> None:
+    """Drop leases that the claims' owners still hold; another owner's stay."""
     await connection.execute(
-        "DELETE FROM leases WHERE document_id = ANY(%s)", ([claim.document_id for claim in claims],)
+        "DELETE FROM leases l USING unnest(%s::uuid[], %s::text[]) AS u (id, owner)"
+        " WHERE l.document_id = u.id AND l.owner = u.owner",
+        _holders(claims),
     )
 
 
-def _claim(row: tuple[Any, ...]) -> Claim:
+def written(claim: Claim) -> Written:
+    """What a claim may have stored."""
+    return Written(claim.document_id, claim.version, claim.store_id, claim.space.id, claim.shard)
+
+
+async def _note_progress(connection: Connection, chunks: Sequence[Chunk]) -> None:
+    """Tell how far a long document is; short ones are done before anybody looks."""
+    if chunks[0].document_id == chunks[-1].document_id:
+        await connection.execute(
+            "UPDATE leases SET chunks_written = %s WHERE document_id = %s",
+            (chunks[-1].ordinal + 1, chunks[-1].document_id),
+        )
+
+
+def _holders(claims: Sequence[Claim]) -> tuple[list[UUID], list[str]]:
+    return [claim.document_id for claim in claims], [claim.owner for claim in claims]
+
+
+def _within(free: Sequence[tuple[Any, ...]], max_bytes: int) -> list[UUID]:
+    """The first documents whose sizes fit together; one that is larger alone."""
+    wanted: list[UUID] = []
+    held = 0
+    for document_id, size in free:
+        held += size
+        if wanted and held > max_bytes:
+            break
+        wanted.append(document_id)
+    return wanted
+
+
+def _claim(row: tuple[Any, ...], owner: str, deaths: int) -> Claim:
     return Claim(
         document_id=row[0],
         tenant_id=row[1],
@@ -222,4 +298,7 @@ def _claim(row: tuple[Any, ...]) -> Claim:
         title=row[11],
         text=row[12],
         sha256=row[13],
+        owner=owner,
+        attempts=row[14],
+        deaths=deaths,
     )

@@ -1,56 +1,85 @@
-"""Jobs on procrastinate, in the same database and, where it matters, in the same transaction as the catalog."""
+"""Jobs: the catalog says what is to be done, procrastinate wakes a worker that does it.
 
-import json
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+A job in procrastinate's table is a wake-up call without content, at most one waiting in each queue, made in the same
+transaction as the catalog's rows. A worker that is woken takes documents from the catalog until none is left. So
+losing the table loses nothing, and a lost call is made again by `wake`.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 from uuid import UUID
 
 from procrastinate import App, PsycopgConnector
-from procrastinate.retry import RetryStrategy
 
 from bookwheel.backends.postgres.database import Connection, Database, rows
+from bookwheel.backends.postgres.removal import Written, remove_dead_versions, remove_documents
+from bookwheel.types import Job, JobState, Scope
 
-QUEUE = "ingest"
+SINGLE, BULK = "single", "bulk"  # queues: a user's single upload has workers of its own
 TASK = "ingest"
-DOCUMENTS_PER_JOB = 256  # enough to sort by length and fill the embedder's batches
-BYTES_PER_JOB = 4 << 20
-WORKER_SILENCE_SECONDS = 30  # after which a worker counts as dead
-RETRY = RetryStrategy(max_attempts=8, exponential_wait=2)  # seconds to the power of the attempt; then the sweep
-URGENT, BULK = 10, 0  # a user's single upload goes before a bulk load
+WORKER_SILENCE_SECONDS = 30  # after which procrastinate counts a worker as dead
 
-DEFER = """
-SELECT procrastinate_defer_jobs_v1(array_agg(
-    ROW(%s, %s, %s, NULL, NULL, args, NULL)::procrastinate_job_to_defer_v1))
-FROM unnest(%s::jsonb[]) AS args
+CALL = """
+INSERT INTO procrastinate_jobs (queue_name, task_name, queueing_lock, args)
+SELECT q, %s, q, jsonb_build_object('urgent', q = 'single') FROM unnest(%s::text[]) AS q
+WHERE NOT EXISTS (SELECT FROM procrastinate_jobs j WHERE j.queueing_lock = q AND j.status = 'todo')
+ON CONFLICT (queueing_lock) WHERE status = 'todo' DO NOTHING
+"""
+
+FORGET_DEAD = """
+DELETE FROM procrastinate_jobs j WHERE j.status <> 'todo' AND NOT EXISTS (SELECT FROM procrastinate_workers w
+    WHERE w.id = j.worker_id AND w.last_heartbeat > now() - %s * interval '1 second')
+"""
+
+STATE = """
+CASE WHEN d.status <> 'in_progress' THEN d.status WHEN l.expires_at >= clock_timestamp() THEN 'running'
+    WHEN s.paused THEN 'paused' WHEN d.retry_at > clock_timestamp() THEN 'retrying' ELSE 'waiting' END
+"""
+UNFINISHED = """
+FROM documents d JOIN stores s ON s.id = d.store_id LEFT JOIN leases l ON l.document_id = d.id
+WHERE d.status = 'in_progress'
+"""
+WAITING = f"SELECT DISTINCT d.urgent {UNFINISHED} AND ({STATE}) = 'waiting'"
+DEPTH = f"SELECT {STATE} AS state, count(*) {UNFINISHED} GROUP BY 1"
+
+JOBS = f"""
+SELECT d.id, d.store_id, d.file_id, d.external_id, d.filename, d.version, d.live_version, {STATE}, d.urgent, d.attempts,
+    d.retry_at, CASE WHEN l.expires_at >= clock_timestamp() THEN l.owner END, coalesce(l.chunks_written, 0),
+    d.error_code, coalesce(d.error_message, d.trouble), d.updated_at
+FROM documents d JOIN stores s ON s.id = d.store_id LEFT JOIN leases l ON l.document_id = d.id
+WHERE d.status <> 'completed' AND d.tenant_id = %(tenant)s AND (%(every)s OR d.store_id = ANY(%(stores)s))
+    AND (%(after)s::uuid IS NULL OR (d.updated_at, d.id) > (SELECT updated_at, id FROM documents WHERE id = %(after)s))
+    AND (%(state)s::text IS NULL OR ({STATE}) = %(state)s)
+ORDER BY d.updated_at, d.id LIMIT %(limit)s
+"""
+
+MINE = "d.id = ANY(%(ids)s) AND d.tenant_id = %(tenant)s AND (%(every)s OR d.store_id = ANY(%(stores)s))"
+
+RETRY = f"""
+UPDATE documents d SET status = 'in_progress', urgent = true, attempts = 0, retry_at = NULL, trouble = NULL,
+    error_code = NULL, error_message = NULL, updated_at = now()
+WHERE {MINE} AND (d.status IN ('failed', 'cancelled') OR (d.status = 'in_progress' AND d.retry_at IS NOT NULL))
+RETURNING d.id
+"""
+
+CANCEL = f"""
+UPDATE documents d SET status = 'cancelled', retry_at = NULL, error_code = 'cancelled',
+    error_message = 'Cancelled before it was finished. Retry the job, or put the document again.', updated_at = now()
+FROM stores s, tenants t
+WHERE s.id = d.store_id AND t.id = d.tenant_id AND {MINE} AND d.status = 'in_progress'
+RETURNING d.id, d.version, d.store_id, s.space_id, t.shard
+"""
+
+# An empty hash: whatever is put next is a change, since the newest version's bytes never went live.
+GO_BACK = f"""
+UPDATE documents d SET status = 'completed', sha256 = '', error_code = NULL, error_message = NULL, updated_at = now()
+WHERE {MINE} AND d.status IN ('failed', 'cancelled') AND d.live_version IS NOT NULL RETURNING d.id
 """
 
 
-async def defer(connection: Connection, documents: Sequence[tuple[UUID, int]]) -> None:
-    """Queue (id, bytes) inside the caller's transaction: the job exists exactly when the catalog rows do."""
-    if not documents:
-        return
-    batches = [json.dumps({"document_ids": batch}) for batch in _batches(documents)]
-    priority = URGENT if len(documents) == 1 else BULK
-    await connection.execute(DEFER.encode(), (QUEUE, TASK, priority, batches))
-
-
-def _batches(documents: Sequence[tuple[UUID, int]]) -> Iterator[list[str]]:
-    """Cut by count and by bytes: what one job holds in memory is bounded."""
-    batch: list[str] = []
-    held = 0
-    for document_id, size in documents:
-        if batch and (len(batch) == DOCUMENTS_PER_JOB or held + size > BYTES_PER_JOB):
-            yield batch
-            batch, held = [], 0
-        batch.append(str(document_id))
-        held += size
-    yield batch
-
-
-DEPTH = """
-SELECT j.queue_name, count(*) FROM procrastinate_jobs j LEFT JOIN procrastinate_workers w ON w.id = j.worker_id
-WHERE j.status = 'todo' OR (j.status = 'doing' AND w.last_heartbeat > now() - %s * interval '1 second')
-GROUP BY j.queue_name
-"""
+async def call_workers(connection: Connection, *, urgent: bool) -> None:
+    """Wake a worker when the caller's transaction commits. Last in it: a call that is being made holds others up."""
+    await connection.execute(CALL.encode(), (TASK, [SINGLE if urgent else BULK]))
 
 
 class PostgresJobs:
@@ -59,27 +88,92 @@ class PostgresJobs:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    async def enqueue(self, document_ids: Sequence[UUID]) -> None:
+    async def wake(self) -> None:
         """See ports.Jobs."""
 
         async def work(connection: Connection) -> None:
-            sizes = await rows(connection, "SELECT id, size FROM documents WHERE id = ANY(%s)", (list(document_ids),))
-            await defer(connection, [(row[0], row[1]) for row in sizes])
+            await connection.execute(FORGET_DEAD.encode(), (WORKER_SILENCE_SECONDS,))
+            for (urgent,) in await rows(connection, WAITING):
+                await call_workers(connection, urgent=urgent)
 
         await self.database.transact(work)
 
     async def depth(self) -> dict[str, int]:
         """See ports.Jobs."""
-        found = await self.database.fetch(DEPTH, (WORKER_SILENCE_SECONDS,))
-        return {QUEUE: 0} | {row[0]: row[1] for row in found}
+        counts = {state.value: 0 for state in (JobState.WAITING, JobState.RUNNING, JobState.RETRYING, JobState.PAUSED)}
+        return counts | {row[0]: row[1] for row in await self.database.fetch(DEPTH)}
+
+    async def list(
+        self, *, scope: Scope, state: JobState | None = None, limit: int, after: UUID | None = None
+    ) -> "list[Job]":
+        """See ports.Jobs."""
+        parameters = {**_inside(scope), "state": state, "limit": limit, "after": after}
+        return [_job(row) for row in await self.database.fetch(JOBS, parameters)]
+
+    async def retry(self, document_ids: Sequence[UUID], *, scope: Scope) -> int:
+        """See ports.Jobs."""
+
+        async def work(connection: Connection) -> int:
+            again = await rows(connection, RETRY, {**_inside(scope), "ids": sorted(document_ids)})
+            await connection.execute("DELETE FROM leases WHERE document_id = ANY(%s)", ([row[0] for row in again],))
+            await call_workers(connection, urgent=True)
+            return len(again)
+
+        return await self.database.transact(work)
+
+    async def cancel(self, document_ids: Sequence[UUID], *, scope: Scope) -> int:
+        """See ports.Jobs."""
+
+        async def work(connection: Connection) -> int:
+            ended = await rows(connection, CANCEL, {**_inside(scope), "ids": sorted(document_ids)})
+            await remove_dead_versions(connection, [Written(*row) for row in ended])
+            return len(ended)
+
+        return await self.database.transact(work)
+
+    async def drop(self, document_ids: Sequence[UUID], *, scope: Scope) -> int:
+        """See ports.Jobs."""
+
+        async def work(connection: Connection) -> int:
+            parameters = {**_inside(scope), "ids": sorted(document_ids)}
+            back = await rows(connection, GO_BACK, parameters)
+            condition = f"{MINE} AND d.status IN ('failed', 'cancelled')"
+            return len(back) + await remove_documents(connection, condition, parameters)
+
+        return await self.database.transact(work)
 
 
-def job_app(url: str, run: Callable[[Sequence[UUID]], Awaitable[None]]) -> App:
-    """Procrastinate's app with our one task: `run` is called with the documents of a job."""
+def job_app(url: str, run: Callable[..., Awaitable[None]]) -> App:
+    """Procrastinate's app with our one task: `run(urgent=...)` is called when documents wait."""
     app = App(connector=PsycopgConnector(conninfo=url, min_size=1, max_size=4))
 
-    @app.task(name=TASK, queue=QUEUE, retry=RETRY)
-    async def ingest(document_ids: list[str]) -> None:
-        await run([UUID(document_id) for document_id in document_ids])
+    @app.task(name=TASK)
+    async def ingest(*, urgent: bool) -> None:
+        await run(urgent=urgent)
 
     return app
+
+
+def _inside(scope: Scope) -> dict[str, Any]:
+    return {"tenant": scope.tenant_id, "every": not scope.store_ids, "stores": list(scope.store_ids)}
+
+
+def _job(row: tuple[Any, ...]) -> Job:
+    return Job(
+        document_id=row[0],
+        store_id=row[1],
+        file_id=row[2],
+        external_id=row[3],
+        filename=row[4],
+        version=row[5],
+        live_version=row[6],
+        state=JobState(row[7]),
+        urgent=row[8],
+        attempts=row[9],
+        retry_at=row[10],
+        worker=row[11],
+        chunks_written=row[12],
+        error_code=row[13],
+        error_message=row[14],
+        updated_at=row[15],
+    )

@@ -2,8 +2,9 @@
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
+from uuid import UUID
 
-from bookwheel.backends.postgres.database import Database
+from bookwheel.backends.postgres.database import Connection, Database
 from bookwheel.types import Change, KeywordEntry
 
 ENTRIES = """
@@ -75,6 +76,23 @@ class PostgresOutbox:
                 (before,),
             )
         )
+
+    async def restart(self) -> None:
+        """See ports.Outbox."""
+
+        async def work(connection: Connection) -> None:
+            nothing = [UUID(int=0)]
+            await connection.execute(
+                "SELECT append_to_outbox(%s, %s, %s, %s, %s)", (["remove"], nothing, nothing, nothing, [0])
+            )
+            await connection.execute("DELETE FROM outbox WHERE sequence < (SELECT max(sequence) FROM outbox)")
+
+        await self.database.transact(work)
+
+    async def live_chunks(self) -> int:
+        """See ports.Outbox."""
+        found = await self.database.fetch("SELECT coalesce(sum(chunk_count), 0)::bigint FROM stores")
+        return int(found[0][0])
 
 
 def _change(row: tuple[Any, ...]) -> Change:

@@ -5,16 +5,24 @@ from typing import Any
 from uuid import UUID
 
 from bookwheel.backends.postgres.database import Database
-from bookwheel.backends.postgres.filters_sql import condition
+from bookwheel.backends.postgres.filters_sql import READABLE, condition, readable_values
 from bookwheel.errors import NotFoundError
 from bookwheel.types import Filter, Hit, Scope
 
 SELECT = """
-SELECT c.id, c.text, c.start_offset, c.end_offset, c.page, c.heading_path, c.ordinal, d.id, d.store_id, d.file_id,
-    d.external_id, d.filename, d.title, c.version, d.attributes
-FROM chunks c JOIN documents d ON d.id = c.document_id AND d.live_version = c.version
+SELECT c.id, {text}, {start}, {end}, c.page, c.heading_path, c.ordinal, d.id, d.store_id, d.file_id,
+    d.external_id, d.filename, d.title, c.version, d.attributes, c.language, d.sha256, d.access, d.created_at,
+    d.updated_at, c.section
+FROM chunks c JOIN documents d ON d.id = c.document_id AND d.live_version = c.version {sections}
 """
-VISIBLE = "d.tenant_id = %s AND d.store_id = ANY(%s)"
+CHUNKS = SELECT.format(text="c.text", start="c.start_offset", end="c.end_offset", sections="")
+SECTIONS = SELECT.format(
+    text="coalesce(s.text, c.text)",
+    start="coalesce(s.start_offset, c.start_offset)",
+    end="coalesce(s.end_offset, c.end_offset)",
+    sections="LEFT JOIN sections s ON (s.document_id, s.version, s.ordinal) = (c.document_id, c.version, c.section)",
+)
+A_CHUNK = "EXISTS (SELECT FROM chunks c WHERE c.document_id = d.id AND c.version = d.live_version AND {passes})"
 
 
 class PostgresPassages:
@@ -25,28 +33,29 @@ class PostgresPassages:
 
     async def hydrate(self, chunk_ids: Sequence[int], *, scope: Scope, filter: Filter | None) -> list[Hit]:
         """See ports.Passages."""
-        passes, values = condition(filter)
+        passes = condition(filter)
         found = await self.database.fetch(
-            f"{SELECT} WHERE c.id = ANY(%s) AND {VISIBLE} AND {passes}",
-            [list(chunk_ids), scope.tenant_id, list(scope.store_ids), *values],
+            f"{SECTIONS} WHERE c.id = ANY(%s) AND {READABLE} AND {passes.whole}",
+            [list(chunk_ids), *readable_values(scope), *passes.values],
         )
         return [_hit(row) for row in found]
 
     async def documents_matching(self, filter: Filter, *, scope: Scope, limit: int) -> list[UUID]:
         """See ports.Passages."""
-        passes, values = condition(filter)
+        passes = condition(filter)
+        a_chunk = "d.live_version IS NOT NULL" if passes.chunk is None else A_CHUNK.format(passes=passes.chunk)
         found = await self.database.fetch(
-            f"SELECT d.id FROM documents d WHERE {VISIBLE} AND d.live_version IS NOT NULL AND {passes} LIMIT %s",
-            [scope.tenant_id, list(scope.store_ids), *values, limit],
+            f"SELECT d.id FROM documents d WHERE {READABLE} AND {passes.document} AND {a_chunk} LIMIT %s",
+            [*readable_values(scope), *passes.values, limit],
         )
         return [row[0] for row in found]
 
     async def of_document(self, document_id: UUID, *, scope: Scope) -> list[Hit]:
         """See ports.Passages."""
-        parameters = [document_id, scope.tenant_id, list(scope.store_ids)]
-        found = await self.database.fetch(f"{SELECT} WHERE d.id = %s AND {VISIBLE} ORDER BY c.ordinal", parameters)
+        parameters = [document_id, *readable_values(scope)]
+        found = await self.database.fetch(f"{CHUNKS} WHERE d.id = %s AND {READABLE} ORDER BY c.ordinal", parameters)
         if not found:
-            known = await self.database.fetch(f"SELECT 1 FROM documents d WHERE d.id = %s AND {VISIBLE}", parameters)
+            known = await self.database.fetch(f"SELECT 1 FROM documents d WHERE d.id = %s AND {READABLE}", parameters)
             if not known:
                 raise NotFoundError(f"No document with id doc_{document_id.hex} in this store.")
         return [_hit(row) for row in found]
@@ -72,4 +81,10 @@ def _hit(row: tuple[Any, ...]) -> Hit:
         title=row[12],
         version=row[13],
         attributes=row[14],
+        language=row[15],
+        sha256=row[16],
+        access=None if row[17] is None else tuple(row[17]),
+        created_at=row[18],
+        updated_at=row[19],
+        section=row[20],
     )

@@ -11,6 +11,7 @@ from bookwheel.backends.postgres.ingestion import PostgresIngestion
 from bookwheel.backends.postgres.jobs import PostgresJobs
 from bookwheel.backends.postgres.outbox import PostgresOutbox
 from bookwheel.backends.postgres.passages import PostgresPassages
+from bookwheel.backends.postgres.sources import PostgresSourceRuns, PostgresSources
 from bookwheel.backends.postgres.stores import PostgresStores
 from bookwheel.backends.postgres.vectors import PgVectorIndex
 
@@ -36,5 +37,7 @@ def postgres_ports(database: Database) -> dict[str, Any]:
         "passages": PostgresPassages(database),
         "outbox": PostgresOutbox(database),
         "jobs": PostgresJobs(database),
+        "sources": PostgresSources(database),
+        "source_runs": PostgresSourceRuns(database),
         "vectors": PgVectorIndex(database),
     }

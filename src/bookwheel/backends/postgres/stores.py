@@ -11,7 +11,8 @@ from bookwheel.types import Chunking, FileStatus, Metadata, Scope, Space, Store
 
 COLUMNS = """
     s.id, s.tenant_id, s.name, s.space_id, p.model, p.revision, p.dimensions, s.chunking, s.metadata, s.version,
-    s.created_at, s.last_active_at, s.size, s.in_progress, s.completed, s.failed, s.cancelled
+    s.created_at, s.last_active_at, s.size, s.in_progress, s.completed, s.failed, s.cancelled,
+    s.paused, s.chunk_count
 """
 SELECT = f"SELECT {COLUMNS} FROM stores s JOIN spaces p ON p.id = s.space_id"
 
@@ -46,12 +47,20 @@ class PostgresStores:
         )
         return [_store(row) for row in await self.database.fetch(query, [*parameters, limit])]
 
-    async def update(self, store_id: UUID, *, scope: Scope, name: str | None, metadata: Metadata | None) -> Store:
+    async def update(
+        self,
+        store_id: UUID,
+        *,
+        scope: Scope,
+        name: str | None = None,
+        metadata: Metadata | None = None,
+        paused: bool | None = None,
+    ) -> Store:
         """See ports.Stores."""
         await self.database.fetch(
-            "UPDATE stores SET name = coalesce(%s, name), metadata = coalesce(%s, metadata)"
-            " WHERE id = %s AND tenant_id = %s RETURNING id",
-            (name, None if metadata is None else Jsonb(dict(metadata)), store_id, scope.tenant_id),
+            "UPDATE stores SET name = coalesce(%s, name), metadata = coalesce(%s, metadata),"
+            " paused = coalesce(%s, paused) WHERE id = %s AND tenant_id = %s RETURNING id",
+            (name, None if metadata is None else Jsonb(dict(metadata)), paused, store_id, scope.tenant_id),
         )
         return await self.get(store_id, scope=scope)
 
@@ -76,6 +85,7 @@ class PostgresStores:
             )
             for statement in (
                 "DELETE FROM chunks c USING documents d WHERE d.store_id = %s AND c.document_id = d.id",
+                "DELETE FROM sections c USING documents d WHERE d.store_id = %s AND c.document_id = d.id",
                 f"DELETE FROM vectors_{space_id} WHERE store_id = %s AND shard = {int(shard)}",
                 "DELETE FROM stores WHERE id = %s",
             ):
@@ -99,11 +109,14 @@ def page(
 
 def chunking_json(chunking: Chunking) -> dict[str, Any]:
     """As the catalog stores it."""
-    return {
+    stored = {
         "strategy": chunking.strategy,
         "max_tokens": chunking.max_tokens,
         "overlap_tokens": chunking.overlap_tokens,
     }
+    if chunking.strategy == "parent_child":  # so that rows of the others compare equal to those of older versions
+        stored["parent_tokens"] = chunking.parent_tokens
+    return stored
 
 
 def _store(row: tuple[Any, ...]) -> Store:
@@ -120,4 +133,6 @@ def _store(row: tuple[Any, ...]) -> Store:
         last_active_at=row[11],
         size=row[12],
         counts=counts,
+        paused=row[17],
+        chunk_count=row[18],
     )

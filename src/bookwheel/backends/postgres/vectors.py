@@ -1,5 +1,6 @@
 """Dense search with pgvector: exact where that is cheaper, an HNSW graph elsewhere; the scope is inside both."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +12,10 @@ from numpy.typing import NDArray
 from pgvector import HalfVector
 from psycopg.errors import UniqueViolation
 
-from bookwheel.backends.postgres.database import Connection, Database
-from bookwheel.backends.postgres.filters_sql import condition
+from bookwheel.backends.postgres.database import Connection, Database, rows
+from bookwheel.backends.postgres.filters_sql import READABLE, Condition, condition, readable_values
+from bookwheel.backends.postgres.ingestion import still_writable
+from bookwheel.backends.postgres.orphans import WANTED, count_or_remove, ingest_again
 from bookwheel.ports import Vectors
 from bookwheel.types import Candidate, Chunk, Claim, Filter, Scope, Space
 
@@ -25,12 +28,14 @@ GRAPH_ROWS = 1_000  # a partition gets its graph from here on, once nothing is b
 GRAPH_ROWS_BUSY = 50_000  # once, 0.7 ms inserted one by one; so large that searches cannot wait for a quiet moment
 
 LAYOUT = """
-SELECT t.shard, coalesce(sum(s.chunk_count), 0)::bigint,
+SELECT t.shard, coalesce(sum(s.chunk_count), 0)::bigint - (SELECT coalesce(sum(d.chunk_count), 0)::bigint
+        FROM documents d WHERE d.store_id = ANY(%s) AND d.tenant_id = t.id
+            AND d.access IS NOT NULL AND NOT d.access && %s::text[]),
     (SELECT greatest(c.reltuples, 0)::bigint FROM pg_class c
         WHERE c.oid = to_regclass('vectors_' || %s || '_' || t.shard)),
     (SELECT count(*) > 0 FROM pg_index i WHERE i.indisvalid
         AND i.indexrelid = to_regclass('vectors_' || %s || '_' || t.shard || '_graph'))
-FROM tenants t LEFT JOIN stores s ON s.tenant_id = t.id AND s.id = ANY(%s) WHERE t.id = %s GROUP BY t.shard
+FROM tenants t LEFT JOIN stores s ON s.tenant_id = t.id AND s.id = ANY(%s) WHERE t.id = %s GROUP BY t.id
 """
 
 # Partitions that have grown enough and have no finished graph; a count would read the whole table.
@@ -47,19 +52,31 @@ GRAPH = """
 CREATE INDEX CONCURRENTLY {table}_graph ON {table} USING hnsw (embedding halfvec_ip_ops)
     WITH (m = 16, ef_construction = 64)
 """
+VECTORLESS = """
+SELECT DISTINCT d.id FROM documents d JOIN tenants t ON t.id = d.tenant_id
+    JOIN chunks c ON c.document_id = d.id AND c.version = d.live_version
+WHERE d.status = 'completed'
+    AND NOT EXISTS (SELECT FROM {table} v WHERE v.shard = t.shard AND v.chunk_id = c.id)
+"""
 ROW_OVERHEAD = 100  # bytes of a row beside its vector
 
 NEAREST = """
 (SELECT v.chunk_id, -(v.embedding <#> %(vector)b), v.document_id, v.ordinal
- FROM {table} v JOIN documents d ON d.id = v.document_id AND d.live_version = v.version
- WHERE v.store_id = ANY(%(stores)s) AND d.tenant_id = %(tenant)s AND {passes}
+ FROM {table} v JOIN documents d ON d.id = v.document_id AND d.live_version = v.version {chunks}
+ WHERE v.store_id = ANY(%(stores)s) AND {passes}
  ORDER BY {order} LIMIT %(limit)s)
 """
 ALSO = """
 UNION
 (SELECT v.chunk_id, -(v.embedding <#> %(vector)b), v.document_id, v.ordinal
- FROM {table} v JOIN documents d ON d.id = v.document_id AND d.live_version = v.version
- WHERE v.chunk_id = ANY(%(also)s) AND v.store_id = ANY(%(stores)s) AND d.tenant_id = %(tenant)s AND {passes})
+ FROM {table} v JOIN documents d ON d.id = v.document_id AND d.live_version = v.version {chunks}
+ WHERE v.chunk_id = ANY(%(also)s) AND v.store_id = ANY(%(stores)s) AND {passes})
+"""
+CHUNKS = "JOIN chunks c ON c.id = v.chunk_id"  # only where the filter asks for them
+MATCHING = "SELECT coalesce(sum(d.chunk_count), 0)::bigint FROM documents d WHERE {passes}"
+MATCHING_CHUNKS = """
+SELECT count(*) FROM (SELECT FROM documents d JOIN chunks c ON c.document_id = d.id AND c.version = d.live_version
+    WHERE {passes} LIMIT {enough}) AS passing
 """
 GRAPH_ORDER = "v.embedding <#> %(vector)b"
 EXACT_ORDER = "(v.embedding <#> %(vector)b) + 0"  # not the index's expression, so the graph is not used
@@ -68,7 +85,7 @@ EXACT_ORDER = "(v.embedding <#> %(vector)b) + 0"  # not the index's expression, 
 @dataclass(frozen=True, slots=True)
 class _Layout:
     shard: int
-    rows: int  #: chunks of the stores in question
+    rows: int  #: chunks of the stores in question that the caller may read
     partition_rows: int
     has_graph: bool
     read_at: float
@@ -79,7 +96,7 @@ class PgVectorIndex:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self._layouts: dict[tuple[int, UUID, tuple[UUID, ...]], _Layout] = {}
+        self._layouts: dict[tuple[int, Scope], _Layout] = {}
 
     async def prepare(self, space: Space) -> None:
         """See ports.VectorIndex: the tables are made with the space, in migrate.ensure_space."""
@@ -92,12 +109,13 @@ class PgVectorIndex:
         owners = {claim.document_id: claim for claim in claims}
         try:
             async with self.database.connection() as connection, connection.transaction():
-                await _copy(connection, space, owners, chunks, vectors)
+                await _copy(connection, space, owners, await _writable(connection, claims, chunks, vectors))
         except UniqueViolation:  # an earlier try got this far
             ids = [chunk.id for chunk in chunks]
             async with self.database.connection() as connection, connection.transaction():
+                pairs = await _writable(connection, claims, chunks, vectors)
                 await connection.execute(f"DELETE FROM vectors_{space.id} WHERE chunk_id = ANY(%s)".encode(), (ids,))
-                await _copy(connection, space, owners, chunks, vectors)
+                await _copy(connection, space, owners, pairs)
 
     async def search(
         self,
@@ -117,7 +135,6 @@ class PgVectorIndex:
         parameters |= {
             "vector": HalfVector(vector),
             "stores": list(scope.store_ids),
-            "tenant": scope.tenant_id,
             "limit": limit,
             "also": list(also),
         }
@@ -126,6 +143,19 @@ class PgVectorIndex:
             Candidate(chunk_id=row[0], score=float(row[1]), document_id=row[2], ordinal=row[3]) for row in found
         ]
         return sorted(candidates, key=lambda candidate: -candidate.score)
+
+    async def orphans(self, space: Space, *, repair: bool) -> dict[str, int]:
+        """See ports.VectorIndex."""
+
+        async def work(connection: Connection) -> dict[str, int]:
+            held = f"FROM vectors_{space.id} x WHERE NOT {WANTED}"
+            count = await count_or_remove(connection, held, repair=repair)
+            missing = [row[0] for row in await rows(connection, VECTORLESS.format(table=f"vectors_{space.id}"))]
+            if repair:
+                await ingest_again(connection, missing)
+            return {"vectors": count, "documents_without_vectors": len(missing)}
+
+        return await self.database.transact(work)
 
     async def tend(self, space: Space, *, idle: bool) -> list[str]:
         """See ports.VectorIndex: build the graphs of partitions that have grown."""
@@ -148,30 +178,36 @@ class PgVectorIndex:
     async def _query(
         self, space: Space, layout: _Layout, *, scope: Scope, filter: Filter | None
     ) -> tuple[str, dict[str, Any]]:
-        passes, values = condition(filter)
-        parameters = {f"f{number}": value for number, value in enumerate(values)}
-        passes = passes % tuple(f"%({name})s" for name in parameters) if values else passes
-        rows = layout.rows if filter is None else await self._matching_rows(filter, scope=scope)
-        exact = not layout.has_graph or exact_is_cheaper(rows, layout.partition_rows)
-        order = EXACT_ORDER if exact else GRAPH_ORDER
-        table = f"vectors_{space.id}_{layout.shard}"
-        return (NEAREST + ALSO).format(table=table, passes=passes, order=order), parameters
-
-    async def _matching_rows(self, filter: Filter, *, scope: Scope) -> int:
-        passes, values = condition(filter)
-        found = await self.database.fetch(
-            "SELECT coalesce(sum(d.chunk_count), 0)::bigint FROM documents d"
-            f" WHERE d.tenant_id = %s AND d.store_id = ANY(%s) AND {passes}",
-            [scope.tenant_id, list(scope.store_ids), *values],
+        wanted = condition(filter)
+        exact = not layout.has_graph or exact_is_cheaper(
+            layout.rows if filter is None else await self._matching_rows(wanted, layout, scope=scope),
+            layout.partition_rows,
         )
+        values = [*readable_values(scope), *wanted.values]
+        parameters = {f"f{number}": value for number, value in enumerate(values)}
+        passes = f"{READABLE} AND {wanted.whole}" % tuple(f"%({name})s" for name in parameters)
+        query = (NEAREST + ALSO).format(
+            table=f"vectors_{space.id}_{layout.shard}",
+            chunks="" if wanted.chunk is None else CHUNKS,
+            passes=passes,
+            order=EXACT_ORDER if exact else GRAPH_ORDER,
+        )
+        return query, parameters
+
+    async def _matching_rows(self, wanted: Condition, layout: _Layout, *, scope: Scope) -> int:
+        count = MATCHING if wanted.chunk is None else MATCHING_CHUNKS
+        query = count.format(passes=f"{READABLE} AND {wanted.whole}", enough=graph_rows(layout.partition_rows))
+        found = await self.database.fetch(query, [*readable_values(scope), *wanted.values])
         return int(found[0][0])
 
     async def _layout(self, space: Space, scope: Scope) -> _Layout | None:
-        key = (space.id, scope.tenant_id, scope.store_ids)
+        key = (space.id, scope)
         layout = self._layouts.get(key)
         if layout is None or time.monotonic() - layout.read_at > LAYOUT_SECONDS:
-            number = str(space.id)
-            found = await self.database.fetch(LAYOUT, (number, number, list(scope.store_ids), scope.tenant_id))
+            number, stores = str(space.id), list(scope.store_ids)
+            found = await self.database.fetch(
+                LAYOUT, (stores, sorted(scope.principals), number, number, stores, scope.tenant_id)
+            )
             if not found:
                 return None
             shard, rows, partition_rows, has_graph = found[0]
@@ -191,8 +227,24 @@ def exact_is_cheaper(rows: int, partition_rows: int) -> bool:
     return rows <= EXACT_ROWS or rows <= GRAPH_COST * visited
 
 
+def graph_rows(partition_rows: int) -> int:
+    """So many passing rows make the graph cheaper than a scan: nobody needs to count further."""
+    return max(EXACT_ROWS, math.isqrt(GRAPH_COST * CANDIDATES * partition_rows)) + 1
+
+
+async def _writable(
+    connection: Connection, claims: Sequence[Claim], chunks: Sequence[Chunk], vectors: Vectors
+) -> list[tuple[Chunk, NDArray[np.float16]]]:
+    """Chunks whose version is still wanted, with their vectors."""
+    wanted = {chunk.id for chunk in await still_writable(connection, claims, chunks)}
+    return [pair for pair in zip(chunks, vectors.astype(np.float16), strict=True) if pair[0].id in wanted]
+
+
 async def _copy(
-    connection: Connection, space: Space, owners: dict[UUID, Claim], chunks: Sequence[Chunk], vectors: Vectors
+    connection: Connection,
+    space: Space,
+    owners: dict[UUID, Claim],
+    pairs: Sequence[tuple[Chunk, NDArray[np.float16]]],
 ) -> None:
     statement = (
         f"COPY vectors_{space.id} (shard, chunk_id, store_id, document_id, version, ordinal, text_hash, embedding)"
@@ -200,7 +252,7 @@ async def _copy(
     )
     async with connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
         copy.set_types(("int4", "int8", "uuid", "uuid", "int4", "int4", "uuid", "halfvec"))
-        for chunk, vector in zip(chunks, vectors.astype(np.float16), strict=True):
+        for chunk, vector in pairs:
             claim = owners[chunk.document_id]
             where = (claim.shard, chunk.id, claim.store_id, chunk.document_id, chunk.version, chunk.ordinal)
             await copy.write_row((*where, UUID(bytes=chunk.text_hash), HalfVector(vector)))

@@ -1,0 +1,85 @@
+"""What goes with a document or a version that is not wanted any more, in the caller's transaction."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from bookwheel.backends.postgres.database import Connection, rows
+
+Parameters = Sequence[Any] | Mapping[str, Any]
+
+# A failed version's text is kept, so that it can be tried again.
+KEPT_BODY = " (SELECT FROM documents d WHERE d.id = x.document_id AND d.version = x.version AND d.is_inline)"
+
+
+class Written(NamedTuple):
+    """A document version and where its chunks and vectors are."""
+
+    document_id: UUID
+    version: int
+    store_id: UUID
+    space_id: int
+    shard: int
+
+
+async def remove_dead_versions(connection: Connection, versions: Sequence[Written]) -> None:
+    """Remove chunks, vectors and bodies of these versions and older ones, except what is live or wanted."""
+    if not versions:
+        return
+    dead = (
+        " x USING unnest(%s::uuid[], %s::integer[]) AS u (id, version)"
+        " WHERE x.document_id = u.id AND x.version <= u.version AND NOT EXISTS (SELECT FROM documents d"
+        " WHERE d.id = u.id AND (d.live_version = x.version OR (d.version = x.version AND d.status = 'in_progress')))"
+    )
+    pairs = [one.document_id for one in versions], [one.version for one in versions]
+    await connection.execute(f"DELETE FROM chunks{dead}".encode(), pairs)
+    await connection.execute(f"DELETE FROM sections{dead}".encode(), pairs)
+    await connection.execute(f"DELETE FROM bodies{dead} AND NOT EXISTS{KEPT_BODY}".encode(), pairs)
+    for space_id, shard in {(one.space_id, one.shard) for one in versions}:
+        group = [one for one in versions if (one.space_id, one.shard) == (space_id, shard)]
+        await connection.execute(
+            f"DELETE FROM vectors_{int(space_id)}{dead} AND x.shard = %s AND x.store_id = ANY(%s)".encode(),
+            (
+                [one.document_id for one in group],
+                [one.version for one in group],
+                shard,
+                list({one.store_id for one in group}),
+            ),
+        )
+
+
+async def remove_documents(connection: Connection, condition: str, parameters: Parameters) -> int:
+    """Delete documents with their chunks, vectors and bodies, and tell the outbox; returns how many."""
+    doomed = await rows(
+        connection,
+        "SELECT d.id, d.tenant_id, d.store_id, d.version, s.space_id, t.shard FROM documents d"
+        " JOIN stores s ON s.id = d.store_id JOIN tenants t ON t.id = d.tenant_id"
+        f" WHERE {condition} ORDER BY d.id FOR UPDATE OF d",
+        parameters,
+    )
+    if not doomed:
+        return 0
+    ids = [row[0] for row in doomed]
+    await connection.execute("DELETE FROM chunks WHERE document_id = ANY(%s)", (ids,))
+    await connection.execute("DELETE FROM sections WHERE document_id = ANY(%s)", (ids,))
+    for space_id, shard in {(row[4], row[5]) for row in doomed}:
+        await connection.execute(
+            f"DELETE FROM vectors_{int(space_id)}"
+            " WHERE shard = %s AND store_id = ANY(%s) AND document_id = ANY(%s)".encode(),
+            (shard, list({row[2] for row in doomed}), ids),
+        )
+    await connection.execute("DELETE FROM documents WHERE id = ANY(%s)", (ids,))
+    await connection.execute(
+        "UPDATE stores SET version = version + 1 WHERE id = ANY(%s)", (sorted({row[2] for row in doomed}),)
+    )
+    await connection.execute(
+        "SELECT append_to_outbox(%s, %s, %s, %s, %s)",
+        (
+            ["remove"] * len(ids),
+            [row[1] for row in doomed],
+            [row[2] for row in doomed],
+            ids,
+            [row[3] for row in doomed],
+        ),
+    )
+    return len(ids)
