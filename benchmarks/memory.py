@@ -30,7 +30,7 @@ MEGABYTES = 10.0
 SAMPLE_SECONDS = 0.2
 CHANGED = 0.01  # of the paragraphs of each copy
 LINES_PER_PARAGRAPH = 6
-SMALLEST_TEXT = 150_000  # characters: an annual report, not a press release
+SMALLEST_TEXT, LARGEST_TEXT = 150_000, 400_000  # characters: an annual report and no press release; some 120 pages
 GROWTH_BAR, PEAK_BAR = 10.0, 700.0
 AHEAD = 6  # filings uploaded before they are read: the disk need not hold them all
 MB = 1_000_000
@@ -47,8 +47,11 @@ def reports() -> list[list[str]]:
     for page in read_lines(DATA / "financebench_pdf" / "corpus.jsonl"):
         lines[page["_id"].partition("#")[0]] += [line for line in page["text"].splitlines() if line.strip()]
     whole = [some for some in lines.values() if sum(map(len, some)) > SMALLEST_TEXT]
-    size = LINES_PER_PARAGRAPH
-    return [[" ".join(some[at : at + size]) for at in range(0, len(some), size)] for some in whole]
+    return [_paragraphs("\n".join(some)[:LARGEST_TEXT].splitlines()) for some in whole]
+
+
+def _paragraphs(lines: list[str]) -> list[str]:
+    return [" ".join(lines[at : at + LINES_PER_PARAGRAPH]) for at in range(0, len(lines), LINES_PER_PARAGRAPH)]
 
 
 def filing(paragraphs: list[str], *, name: str, size: int) -> bytes:

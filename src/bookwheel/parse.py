@@ -58,7 +58,7 @@ _NO_TITLE = re.compile(
 _SEGMENTED_TEXT_BYTES = 32 << 20  # plain text and Markdown from this size on are read in segments
 _SEGMENTED_TABLE_BYTES = 4 << 20  # a table too: it takes 70 times its size as Markdown is made of it
 _SEGMENT_CHARACTERS = 4 << 20
-_TABLE_SEGMENT_CHARACTERS = 1 << 20
+_TABLE_SEGMENT_CHARACTERS = 1 << 18
 _TEXT_NAMES = frozenset({".txt", ".md", ".markdown", ".text", ".log", ".rst"})
 
 

@@ -281,8 +281,9 @@ class Sources(Protocol):
     async def failures(self, source_id: UUID, *, scope: Scope, limit: int) -> Sequence[SourceItem]:
         """Items whose last try failed, by key. Raises NotFoundError."""
 
-    async def delete(self, source_id: UUID, *, scope: Scope) -> None:
-        """Remove the source and its items; documents stay. Raises NotFoundError."""
+    async def delete(self, source_id: UUID, *, scope: Scope, if_empty: bool = False) -> bool:
+        """Remove the source and its items; documents stay. With `if_empty` only a source without items is removed;
+        returns whether it was. Raises NotFoundError."""
 
 
 class SourceRuns(Protocol):

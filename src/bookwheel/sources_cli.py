@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from bookwheel.adding import printable
 from bookwheel.client import POLL_SECONDS, Client
@@ -170,7 +170,8 @@ def duration(text: str) -> float:
 
 def show_sources(out: Console, sources: Iterable[Mapping[str, Any]], stores: Mapping[str, str]) -> None:
     """A table of sources."""
-    table = Table("id", "kind", "place", "store", "schedule", "last run", "state", "last error", box=None)
+    table = Table("id", "kind", Column("place", overflow="fold"), "store", "schedule", "last run", "state", box=None)
+    table.add_column("last error", overflow="fold")
     for source in sources:
         table.add_row(
             source["id"][:SHORT_ID],

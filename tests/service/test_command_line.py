@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 
+from bookwheel.client import Client
 from tests.service.conftest import LiveServer
 
 OK, FAILED, MISUSED = 0, 1, 2
@@ -72,6 +73,23 @@ def test_add_ask_search_status_rm(live_server: LiveServer, tmp_path: Path) -> No
     assert bookwheel("rm", str(page), *where).returncode == OK
     assert "Weifang" not in bookwheel("search", "kite festival", *where).stdout
     assert bookwheel("rm", str(page), *where).returncode == FAILED
+
+
+def test_a_store_is_made_with_a_chunking_strategy(live_server: LiveServer, tmp_path: Path) -> None:
+    """A small chunk is found and its section shown, once; a store that is there keeps its strategy."""
+    handbook = tmp_path / "handbook.md"
+    paragraphs = [f"Chapter {number} of the lighthouse handbook says how lamp {number} is lit." for number in range(30)]
+    handbook.write_text("# Lamps\n\n" + "\n\n".join(paragraphs) + "\n\n# Stairs\n\nThe stairs are steep.\n")
+    arguments = ("--data-dir", str(live_server.data_dir), "--store", "sections")
+    added = bookwheel("add", str(handbook), *arguments, "--chunking", "parent_child")
+    assert added.returncode == OK, added.stderr
+    with Client(live_server.url) as client:
+        found = client.search(client.store("sections"), "How is lamp 7 lit?")["data"]
+    assert [hit["content"][0]["text"].splitlines()[0] for hit in found] == ["# Lamps", "# Stairs"]
+    assert all(paragraph in found[0]["content"][0]["text"] for paragraph in paragraphs)
+    refused = bookwheel("add", str(handbook), *arguments, "--chunking", "fixed")
+    assert refused.returncode == MISUSED
+    assert "exists and is cut by 'parent_child'" in " ".join(refused.stderr.split())
 
 
 def test_bad_settings_are_named() -> None:

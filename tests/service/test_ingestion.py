@@ -1,5 +1,6 @@
 """Promises of ingestion, against a real stack: nothing acknowledged is lost, nothing deleted is served."""
 
+import hashlib
 import os
 import signal
 import time
@@ -7,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+import psycopg
 import pytest
 
 from bookwheel.client import Client
+from bookwheel.data_directory import holder
 from bookwheel.errors import NotFoundError, UnavailableError
 from tests.service.conftest import LiveServer, bookwheel_up
 
@@ -151,3 +154,95 @@ def test_a_killed_database_comes_back(data_dir: Path) -> None:
                 return False
 
         eventually(answers)
+
+
+def _sql(server: LiveServer, statement: str) -> None:
+    """What a fault does behind Bookwheel's back."""
+    with psycopg.connect(holder(server.data_dir)["database_url"], autocommit=True) as connection:
+        connection.execute(statement.encode())
+
+
+def test_an_emptied_queue_costs_time_not_data(data_dir: Path) -> None:
+    """The jobs table is a hint: documents whose calls are lost are found in the catalog and ingested."""
+    with bookwheel_up(data_dir) as server, Client(server.url) as client:
+        store_id = new_store(client)
+        client.call("POST", f"/v1/vector_stores/{store_id}/pause")
+        lines = [{"id": f"d{number}", "text": f"Stone number {number} of the wall."} for number in range(20)]
+        assert len(list(client.put_documents(store_id, lines))) == len(lines)
+        eventually(lambda: client.call("GET", "/v1/status")["queues"]["paused"] == len(lines))
+        _sql(server, "UPDATE stores SET paused = false")
+        _sql(server, "TRUNCATE procrastinate_jobs CASCADE")
+        assert client.wait(store_id)["completed"] == len(lines)
+
+
+def test_a_single_upload_overtakes_a_bulk_load(data_dir: Path) -> None:
+    """It is searchable while most of the load still waits."""
+    with bookwheel_up(data_dir) as server, Client(server.url) as client:
+        bulk, single = new_store(client), new_store(client)
+        lines = [{"id": f"d{number}", "text": f"Bale number {number}. " * 80} for number in range(1500)]
+        assert len(list(client.put_documents(bulk, lines))) == len(lines)
+        put(client, single, note="The ferry leaves at noon.")
+        assert client.call("GET", f"/v1/vector_stores/{bulk}")["file_counts"]["in_progress"] > len(lines) // 4
+
+
+def test_a_paused_store_waits(client: Client) -> None:
+    """It takes uploads and answers, and goes on when it is resumed."""
+    store_id = new_store(client)
+    put(client, store_id, one="Beavers build dams.")
+    client.call("POST", f"/v1/vector_stores/{store_id}/pause")
+    list(client.put_documents(store_id, [{"id": "two", "text": "Otters eat fish."}]))
+    time.sleep(2)
+    assert [job["state"] for job in client.call("GET", "/v1/jobs", params={"store_id": store_id})["data"]] == ["paused"]
+    assert found(client, store_id, "beaver dams") == ["one"]
+    client.call("POST", f"/v1/vector_stores/{store_id}/resume")
+    assert client.wait(store_id)["completed"] == 2
+
+
+def test_a_cancelled_document_is_put_again(client: Client) -> None:
+    """Cancelling ends its work; the same content again is new work."""
+    store_id = new_store(client)
+    client.call("POST", f"/v1/vector_stores/{store_id}/pause")
+    (result,) = client.put_documents(store_id, [{"id": "one", "text": "Moss grows on the north side."}])
+    client.call("POST", f"/v1/jobs/{result['document_id']}/cancel")
+    client.call("POST", f"/v1/vector_stores/{store_id}/resume")
+    assert client.wait(store_id)["cancelled"] == 1
+    put(client, store_id, one="Moss grows on the north side.")
+    assert found(client, store_id, "where does moss grow") == ["one"]
+
+
+def test_orphans_are_found_and_repaired(data_dir: Path) -> None:
+    """Rows that a fault left behind or took away are counted, removed or made again; afterwards nothing differs."""
+    with bookwheel_up(data_dir) as server, Client(server.url) as client:
+        store_id = new_store(client)
+        put(client, store_id, one="Herons wait in shallow water.", two="Swifts sleep on the wing.")
+        client.wait_for_keywords()
+        assert set(client.call("GET", "/v1/orphans")["counts"].values()) == {0}
+        _sql(
+            server,
+            "INSERT INTO chunks SELECT 7, gen_random_uuid(), 1, 0, 0, 1, NULL, '{}', 'en', 'a ghost';"
+            " INSERT INTO vectors_1 SELECT shard, 8, store_id, gen_random_uuid(), 1, 0, text_hash, embedding"
+            " FROM vectors_1 LIMIT 1;"
+            " DELETE FROM chunks WHERE document_id = (SELECT id FROM documents WHERE external_id = 'two')",
+        )
+        ghost = data_dir / "blobs" / "ab" / ("0" * 62)
+        ghost.write_bytes(b"nobody's")
+        os.utime(ghost, (0, 0))
+        counts = client.call("GET", "/v1/orphans")["counts"]
+        assert (counts["chunks"], counts["vectors"], counts["incomplete_documents"], counts["blobs"]) == (1, 1, 1, 1)
+        client.call("POST", "/v1/orphans")
+        client.wait(store_id)
+        client.wait_for_keywords()
+        assert set(client.call("GET", "/v1/orphans")["counts"].values()) == {0}
+        assert found(client, store_id, "birds that sleep while flying")[0] == "two"
+
+
+def test_bytes_of_a_deleted_file_go(client: Client, live_server: LiveServer) -> None:
+    """They are marked in the same step and removed by a worker after a while; the same bytes again are kept."""
+    uploaded = client.upload("a.txt", b"Lichen is two organisms.")
+    client.call("DELETE", f"/v1/files/{uploaded['id']}")
+    again = client.upload("b.txt", b"Lichen is two organisms.")
+    _sql(live_server, "UPDATE blob_tombstones SET since = now() - interval '1 hour'")
+    time.sleep(12)
+    assert client.call("GET", f"/v1/files/{again['id']}")["bytes"] == 24
+    names = {path.name for path in (live_server.data_dir / "blobs").rglob("*") if path.is_file()}
+    assert hashlib.sha256(b"Lichen is two organisms.").hexdigest()[2:] in names

@@ -199,6 +199,57 @@ async def test_chunk_sizes_are_bounded(client: httpx.AsyncClient, size: int, ove
     assert response.json()["error"]["param"].startswith(f"chunking_strategy.static.{field}")
 
 
+OWN_STRATEGIES = [
+    ({"type": "structure"}, {"type": "static", "static": {"max_chunk_size_tokens": 256, "chunk_overlap_tokens": 32}}),
+    ({"type": "fixed"}, {"type": "fixed", "max_chunk_size_tokens": 256, "chunk_overlap_tokens": 32}),
+    (
+        {"type": "sentence", "max_chunk_size_tokens": 100, "chunk_overlap_tokens": 50},
+        {"type": "sentence", "max_chunk_size_tokens": 100, "chunk_overlap_tokens": 50},
+    ),
+    (
+        {"type": "parent_child"},
+        {
+            "type": "parent_child",
+            "max_chunk_size_tokens": 128,
+            "chunk_overlap_tokens": 16,
+            "parent_chunk_size_tokens": 1024,
+        },
+    ),
+    ({"type": "semantic"}, {"type": "semantic", "max_chunk_size_tokens": 256, "chunk_overlap_tokens": 0}),
+]
+
+
+@pytest.mark.parametrize(("asked", "shown"), OWN_STRATEGIES)
+async def test_own_chunking_strategies(client: httpx.AsyncClient, asked: dict[str, Any], shown: dict[str, Any]) -> None:
+    """A strategy of ours is shown with all its sizes, and what is shown can be sent again."""
+    made = (await client.post("/v1/vector_stores", json={"chunking_strategy": asked})).json()
+    again = (await client.post("/v1/vector_stores", json={"chunking_strategy": made["chunking_strategy"]})).json()
+    assert made["chunking_strategy"] == again["chunking_strategy"] == shown
+
+
+@pytest.mark.parametrize(
+    ("strategy", "param"),
+    [
+        ({"type": "fixed", "max_chunk_size_tokens": 63}, "max_chunk_size_tokens"),
+        ({"type": "fixed", "max_chunk_size_tokens": 0}, "max_chunk_size_tokens"),
+        ({"type": "sentence", "max_chunk_size_tokens": 1025}, "max_chunk_size_tokens"),
+        ({"type": "sentence", "max_chunk_size_tokens": 100, "chunk_overlap_tokens": 51}, "chunk_overlap_tokens"),
+        ({"type": "semantic", "chunk_overlap_tokens": 1}, "chunk_overlap_tokens"),
+        ({"type": "parent_child", "parent_chunk_size_tokens": 1025}, "parent_chunk_size_tokens"),
+        ({"type": "parent_child", "parent_chunk_size_tokens": 127}, "parent_chunk_size_tokens"),
+        ({"type": "by_moon"}, "type"),
+    ],
+)
+async def test_sizes_of_own_strategies_are_bounded(
+    client: httpx.AsyncClient, strategy: dict[str, Any], param: str
+) -> None:
+    """The same limits as OpenAI's, and the same shape of error."""
+    response = await client.post("/v1/vector_stores", json={"chunking_strategy": strategy})
+    assert response.status_code == 400
+    assert response.json()["error"]["type"] == "invalid_request_error"
+    assert response.json()["error"]["param"].startswith(f"chunking_strategy.{param}")
+
+
 async def test_file_in_a_store(client: httpx.AsyncClient, store: dict[str, Any]) -> None:
     """A file is attached with attributes, listed by status, changed and taken out; the file itself stays."""
     file = await upload(client)

@@ -26,6 +26,7 @@ from bookwheel.types import (
     Page,
     ParsedText,
     Store,
+    Strategy,
 )
 
 LEASE_SECONDS = 60.0
@@ -142,6 +143,32 @@ async def test_pages_are_kept(desk: Desk) -> None:
     assert {chunk.title for chunk in chunks} == {"Two pages"}
 
 
+async def test_too_many_passages_fail_clearly(desk: Desk) -> None:
+    """A document past the limit is not indexed in part."""
+    store = await desk.store()
+    document = await desk.put(store, "A line about whales and the sea.\n" * 5000)
+    await run(desk.ports, document)
+    failed = await state(desk, store, document)
+    assert (failed.status, failed.error_code) == (FileStatus.FAILED, "too_many_chunks")
+    assert "makes more than 100 passages. Split it, or raise BOOKWHEEL_MAX_CHUNKS" in (failed.error_message or "")
+    assert not any((await desk.ports.ingestion.orphans(repair=False)).values())
+
+
+@pytest.mark.parametrize("strategy", ["fixed", "sentence", "parent_child", "semantic"])
+async def test_every_strategy_is_found(desk: Desk, strategy: Strategy) -> None:
+    """A document of any strategy goes live, and the whole of its text is in its chunks."""
+    chunking = Chunking(strategy=strategy, max_tokens=64, overlap_tokens=0, parent_tokens=256)
+    store = await desk.store()
+    text = " ".join(f"Sentence {number} tells of whales." for number in range(100))
+    draft = DocumentDraft(external_id="a", text=text, chunking=chunking)
+    (document,) = await desk.ports.documents.put([draft], scope=desk.scope(store), store=store)
+    assert await run(desk.ports, document) == 1
+    chunks = await desk.ports.passages.of_document(document.id, scope=desk.scope(store))
+    assert " ".join(chunk.text for chunk in chunks) == text
+    hits = await desk.ports.passages.hydrate([chunks[0].chunk_id], scope=desk.scope(store), filter=None)
+    assert (len(hits[0].text) > 2 * len(chunks[0].text)) == (strategy == "parent_child")
+
+
 async def test_one_broken_file_does_not_stop_the_others(desk: Desk) -> None:
     """It is marked failed with code and reason; the rest of the job is published."""
     store = await desk.store()
@@ -196,6 +223,31 @@ async def test_known_texts_are_not_embedded_again(desk: Desk, embedder: Counting
     before = list(embedder.texts)
     await run(desk.ports, await desk.put(store, "a passage that many share"))
     assert before
+    assert embedder.texts == before
+
+
+async def test_a_small_change_costs_little(desk: Desk, embedder: CountingEmbedder) -> None:
+    """One changed section of two hundred costs the passages it stands in, not the document."""
+    store = await desk.store()
+    sections = [f"# Part {n}\n\n" + f"Layer {n} of the cliff is stone number {n}. " * 12 for n in range(200)]
+    await desk.put(store, "\n\n".join(sections), external_id="cliff")
+    await run_all(desk.ports)
+    before = len(embedder.texts)
+    assert before >= 90
+    sections[100] = "# Part 100\n\n" + "Layer 100 of the cliff is chalk. " * 12
+    await desk.put(store, "\n\n".join(sections), external_id="cliff")
+    await run_all(desk.ports)
+    assert 0 < len(embedder.texts) - before <= 3
+
+
+async def test_a_rename_or_new_metadata_embeds_nothing(desk: Desk, embedder: CountingEmbedder) -> None:
+    """The same text under another id, or with other attributes, has its vectors already."""
+    store = await desk.store()
+    await run(desk.ports, await desk.put(store, "peat forms slowly", external_id="old"))
+    before = list(embedder.texts)
+    await desk.put(store, "peat forms slowly", external_id="old", attributes={"lang": "en"})
+    await desk.put(store, "peat forms slowly", external_id="new")
+    assert await run_all(desk.ports) == 1
     assert embedder.texts == before
 
 

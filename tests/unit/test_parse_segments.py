@@ -27,6 +27,7 @@ def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parsing, "_SEGMENTED_TABLE_BYTES", 5000)
     monkeypatch.setattr(parsing, "_SEGMENT_CHARACTERS", CHARACTERS)
     monkeypatch.setattr(parsing, "_TABLE_SEGMENT_CHARACTERS", CHARACTERS)
+    monkeypatch.setattr("bookwheel.decoding._BLOCK_BYTES", 1001)
 
 
 def read(path: Path) -> list[ParsedText]:
@@ -129,9 +130,8 @@ TEXTS = {
 
 
 @pytest.mark.parametrize("encoding", TEXTS)
-def test_blocks_are_decoded_as_a_whole_is(tmp_path: Path, encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_are_decoded_as_a_whole_is(tmp_path: Path, encoding: str) -> None:
     """Characters cut by the end of a block are whole, in every encoding that is read."""
-    monkeypatch.setattr("bookwheel.decoding._BLOCK_BYTES", 1001)
     data = (TEXTS[encoding] * 300).encode(encoding)
     (tmp_path / "a").write_bytes(data)
     assert "".join(decode_blocks(tmp_path / "a")) == decode(data) == TEXTS[encoding] * 300

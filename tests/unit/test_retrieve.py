@@ -12,8 +12,8 @@ from bookwheel.follow import catch_up
 from bookwheel.ports import Ports
 from bookwheel.retrieve import retrieve
 from bookwheel.testing import memory_ports
-from bookwheel.testing.desk import Desk
-from bookwheel.types import Found, Question, Store
+from bookwheel.testing.desk import Desk, chunks_of
+from bookwheel.types import Found, Question, Section, Store
 
 LINES = {
     "whale": "the blue whale is the largest animal",
@@ -78,6 +78,25 @@ async def test_limit_and_threshold_cut(shelf: tuple[Desk, Store], fusion: str) -
     assert len((await ask(*shelf, "a comet tail", limit=1, fusion=fusion)).hits) == 1
     strict = await ask(*shelf, "a comet tail", score_threshold=0.9, fusion=fusion)
     assert names(strict) == ["comet"]
+
+
+async def test_children_of_a_section_are_one_hit() -> None:
+    """It has the section's text and the score of its best child, and leaves its place to hits further behind."""
+    desk = Desk(ports=memory_ports(), tenant=uuid4())
+    store = await desk.store()
+    text = "\n".join(f"a comet has a tail of dust {number}" for number in range(30))
+    claim = await desk.claim(await desk.put(store, text, external_id="long"))
+    section = Section(ordinal=0, start=0, end=len(text), text=text)
+    chunks = [replace(chunk, piece=replace(chunk.piece, section=section)) for chunk in chunks_of(claim)]
+    vectors = await desk.ports.embedders[store.space.id].embed([chunk.piece.text for chunk in chunks])
+    await desk.ports.ingestion.write([claim], chunks)
+    await desk.ports.vectors.upsert(store.space, [claim], chunks, vectors)
+    await desk.ports.ingestion.publish([claim])
+    await desk.add(store, "dust in autumn", external_id="other")
+    found = await ask(desk, store, "a comet has a tail of dust 7", limit=2)
+    assert names(found) == ["long", "other"]
+    assert (found.hits[0].text, found.hits[0].start, found.hits[0].end) == (text, 0, len(text))
+    assert found.hits[0].dense == pytest.approx(1.0)
 
 
 async def test_a_filter_holds_for_both_sides(shelf: tuple[Desk, Store]) -> None:

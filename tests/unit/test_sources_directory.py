@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bookwheel.errors import SourceError, SourceGoneError
+from bookwheel.errors import NotFoundError, SourceError, SourceGoneError
 from bookwheel.fetching import Fetcher
 from bookwheel.ports import Ports
 from bookwheel.settings import Settings
@@ -269,6 +269,27 @@ async def test_lost_note_makes_no_second_document(bench: Bench) -> None:
     await bench.ports.source_runs.save(bench.source.id, (), gone=["a.md"])
     await bench.run()
     assert (await bench.documents(), await bench.files()) == ({"a.md": 1}, 1)
+
+
+async def test_source_removed_during_its_run_leaves_nothing(bench: Bench) -> None:
+    """A document that was being stored when its source was removed goes too."""
+    write(bench.root / "a.md")
+    (claimed,) = await bench.ports.source_runs.claim(owner="me", lease_seconds=60, limit=1)
+    await bench.ports.sources.delete(bench.source.id, scope=TENANT)
+    async with Fetcher(bench.settings) as fetcher:
+        with pytest.raises(NotFoundError):
+            await run_once(claimed, ports=bench.ports, settings=bench.settings, fetcher=fetcher)
+    assert (await bench.documents(), await bench.files()) == ({}, 0)
+
+
+async def test_root_outside_the_allowed_folders_is_not_read(bench: Bench) -> None:
+    """What was allowed when the source was made may be forbidden later; its documents stay."""
+    write(bench.root / "a.md")
+    await bench.run()
+    bench.settings = replace_settings(bench.settings, source_roots="/nowhere")
+    write(bench.root / "b.md")
+    assert (await bench.run()).failed
+    assert await bench.documents() == {"a.md": 1}
 
 
 async def test_names_that_are_not_text(bench: Bench) -> None:

@@ -43,7 +43,7 @@ def create_app(ports: Ports, settings: Settings, **options: Any) -> FastAPI:
     )
     app.state.ports = ports
     app.state.settings = settings
-    for module in (search, chat, documents, vector_stores, store_files, files, models, sources, status):
+    for module in (search, chat, documents, vector_stores, store_files, files, jobs, models, sources, status):
         app.include_router(module.routes)
     failures.install(app)
     app.add_middleware(Attendant)

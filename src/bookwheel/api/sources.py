@@ -112,9 +112,8 @@ async def delete_source(
 ) -> Response:
     """Remove a source, and its documents unless they are to be kept."""
     source = await ports.sources.update(parse("source", source_id), SourceChange(paused=True), scope=scope)
-    if not keep_documents:
-        await remove_source_documents(source, ports=ports)
-    await ports.sources.delete(source.id, scope=scope)
+    while not await ports.sources.delete(source.id, scope=scope, if_empty=not keep_documents):
+        await remove_source_documents(source, ports=ports)  # again where a run in progress added some
     return JSON({"id": public("source", source.id), "object": "source.deleted", "deleted": True})
 
 

@@ -19,11 +19,12 @@ import structlog
 from bookwheel.errors import BookwheelError, NotFoundError, SourceError
 from bookwheel.ports import Ports
 from bookwheel.settings import Settings
-from bookwheel.types import DocumentDraft, FileStatus, Scope, Source, SourceItem, Store
+from bookwheel.types import Document, DocumentDraft, FileStatus, Scope, Source, SourceItem, Store
 
 T = TypeVar("T")
 
 PAGE = 1_000  #: items read at once
+BATCH, AT_ONCE = 200, 4  #: documents removed in one transaction; questions to the catalog at once
 PURPOSE = "assistants"  #: of the files that a source makes
 MAX_KEY_BYTES = 2_000  #: an external id must fit into an index
 MAX_ATTRIBUTE = 512  #: characters of the path or URL kept as an attribute
@@ -150,7 +151,7 @@ class Run:
         """Remove the document of an item that is still listed, but is not there."""
         known = self.items.get(key, SourceItem(key=key))
         if known.external_id is not None:
-            await remove_document(known.external_id, scope=self.scope, ports=self.ports)
+            await remove_documents([known.external_id], scope=self.scope, ports=self.ports)
             self.counts["removed"] += 1
         self.items[key] = SourceItem(key=key, validator={"failures": known.validator.get("failures", 0)})
         await self.fail(key, reason, backoff=True)
@@ -160,17 +161,18 @@ class Run:
         documents = sum(item.external_id is not None for item in self.items.values())
         if documents > MANY and len(keys) > documents * SHARE:
             log.warning("source removes many documents", source=self.source.id.hex, removed=len(keys), of=documents)
-        for key in keys:
-            await remove_document(self.external_id(key), scope=self.scope, ports=self.ports)
-            await self.ports.source_runs.save(self.source.id, (), gone=(key,))
-            self.counts["removed"] += self.items.pop(key).external_id is not None
+        for start in range(0, len(keys), BATCH):
+            batch = keys[start : start + BATCH]
+            await remove_documents([self.external_id(key) for key in batch], scope=self.scope, ports=self.ports)
+            await self.ports.source_runs.save(self.source.id, (), gone=batch)
+            self.counts["removed"] += sum(self.items.pop(key).external_id is not None for key in batch)
 
     async def _note(self, item: SourceItem) -> None:
         item = replace(item, last_seen_run=self.number)
         try:
             await self.ports.source_runs.save(self.source.id, [item])
         except NotFoundError:  # the source was removed while its document was being stored
-            await remove_document(self.external_id(item.key), scope=self.scope, ports=self.ports)
+            await remove_documents([self.external_id(item.key)], scope=self.scope, ports=self.ports)
             raise
         self.items[item.key] = item
 
@@ -202,20 +204,28 @@ async def all_items(source_id: UUID, ports: Ports) -> AsyncIterator[SourceItem]:
 async def remove_source_documents(source: Source, *, ports: Ports) -> None:
     """Remove the documents of a source, with what is known of its items."""
     scope = Scope(tenant_id=source.tenant_id, store_ids=(source.store_id,))
-    while page := await ports.source_runs.items(source.id, limit=PAGE):
-        for item in page:
-            await remove_document(external_id(source, item.key), scope=scope, ports=ports)
+    while page := await ports.source_runs.items(source.id, limit=BATCH):
+        await remove_documents([external_id(source, item.key) for item in page], scope=scope, ports=ports)
         await ports.source_runs.save(source.id, (), gone=[item.key for item in page])
 
 
-async def remove_document(external: str, *, scope: Scope, ports: Ports) -> None:
-    """Remove a source's document and the file that the source made for it. Nothing happens when it is gone."""
-    with suppress(NotFoundError):
-        document = await ports.documents.find(scope=scope, external_id=external)
+async def remove_documents(externals: Sequence[str], *, scope: Scope, ports: Ports) -> None:
+    """Remove documents of a source in one transaction, then the files that it made for them. Those that are gone
+    already do not matter."""
+    found: list[Document] = []
+
+    async def find(external: str) -> None:
+        with suppress(NotFoundError):
+            found.append(await ports.documents.find(scope=scope, external_id=external))
+
+    async def remove_file(document: Document) -> None:
         if document.file_id is not None:
             await _remove_file(document.file_id, scope=scope, ports=ports)
-        else:
-            await ports.documents.delete([document.id], scope=scope)
+
+    await each(externals, find, at_once=AT_ONCE)
+    if found:
+        await ports.documents.delete([document.id for document in found], scope=scope)
+    await each(found, remove_file, at_once=AT_ONCE)
 
 
 async def _file_of(external: str, *, scope: Scope, ports: Ports) -> UUID | None:

@@ -109,7 +109,7 @@ async def _read_sitemap(url: str, crawl: Crawl, robots: Robots, *, limit: int) -
         raise FetchRefusedError(f"{url}: robots.txt of the site does not allow us to read it.")
     async with robots.fetcher.get(url) as page:
         if page.is_gone:
-            raise FetchFailedError(f"{url}: HTTP {page.status}. Check the address of the sitemap.")
+            raise FetchFailedError(f"HTTP {page.status}. Check the address of the sitemap.")
         data = await page.read()
         final = page.url
     if data.startswith(GZIP):

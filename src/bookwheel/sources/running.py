@@ -168,10 +168,11 @@ class _Runner:
 
     async def _watch_while(self, source_id: UUID, root: str, identity: tuple[int, int]) -> None:
         """Until another directory, or none, stands at the root, or the system can watch no more."""
+        noticed = _Filter(root, without=str(self.settings.directory))
         try:
             async for changes in awatch(
-                root,
-                watch_filter=_Filter(root, without=str(self.settings.directory)),
+                noticed.root,
+                watch_filter=noticed,
                 debounce=DEBOUNCE_MS,
                 step=STEP_MS,
                 rust_timeout=TIMEOUT_MS,
@@ -202,7 +203,7 @@ class _Runner:
 
 
 class _Filter:
-    """What happens to files that count."""
+    """What happens to files that count. `root` is the directory without links, as the events name it."""
 
     def __init__(self, root: str, *, without: str) -> None:
         self.root = os.path.realpath(root)

@@ -146,6 +146,32 @@ class BlobsContract:
             assert await content(blobs, sha256) == data
             await blobs.delete(sha256)
 
+    async def test_young_blobs_can_be_kept(self, blobs: Blobs) -> None:
+        """A delete that asks for age leaves what was just put, also when the bytes had been there before."""
+        data = os.urandom(1000)
+        sha256, _ = await blobs.put(stream(data), max_bytes=MIB)
+        assert not await blobs.delete(sha256, older_than_seconds=60)
+        assert await content(blobs, sha256) == data
+        assert await blobs.delete(sha256)
+        assert await blobs.delete(sha256, older_than_seconds=60)
+
+    async def test_racing_deletes_and_puts_lose_nothing(self, blobs: Blobs) -> None:
+        """Whatever is removed for its age, bytes whose upload was acknowledged last are there."""
+        data = os.urandom(1000)
+        for _ in range(20):
+            sha256, _ = await blobs.put(stream(data), max_bytes=MIB)
+            puts = [blobs.put(stream(data), max_bytes=MIB) for _ in range(3)]
+            await asyncio.gather(*puts, *(blobs.delete(sha256, older_than_seconds=60) for _ in range(3)))
+            assert await content(blobs, sha256) == data
+
+    async def test_list_names_every_old_blob(self, blobs: Blobs) -> None:
+        """Each hash once; young ones only when they are asked for."""
+        hashes = {(await blobs.put(stream(os.urandom(100)), max_bytes=MIB))[0] for _ in range(3)}
+        listed = [sha256 async for sha256 in blobs.list(older_than_seconds=0)]
+        assert hashes <= set(listed)
+        assert len(listed) == len(set(listed))
+        assert hashes.isdisjoint({sha256 async for sha256 in blobs.list(older_than_seconds=60)})
+
     async def test_ping_answers(self, blobs: Blobs) -> None:
         """A working store answers."""
         await blobs.ping()

@@ -25,13 +25,14 @@ from bookwheel.types import (
     Hit,
     Piece,
     Scope,
+    Source,
     Space,
     Store,
 )
 
 LEASE_SECONDS = 60.0
 MANY = 1_000_000  # a limit that nothing reaches
-T = TypeVar("T", Store, File, Document)
+T = TypeVar("T", Store, File, Document, Source)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ import pytest
 from bookwheel.errors import InvalidDocumentError, NotFoundError
 from bookwheel.testing.contract import PortsContract
 from bookwheel.testing.desk import MANY, Desk, axis, walked
-from bookwheel.types import Chunking, Document, DocumentDraft, FileStatus, Store
+from bookwheel.types import Access, Chunking, Document, DocumentDraft, FileStatus, Keep, Store
 
 
 async def put(desk: Desk, store: Store, *drafts: DocumentDraft) -> Sequence[Document]:
@@ -104,7 +104,14 @@ class DocumentsContract(PortsContract):
         store = await desk.store()
         draft = DocumentDraft(external_id="a", text="one", access=("staff",))
         seen = [(await put(desk, store, draft))[0].access]
-        for text, access in (("one", "keep"), ("two", "keep"), ("two", ("b", "a")), ("two", None), ("three", "keep")):
+        steps: list[tuple[str, Access | Keep | None]] = [
+            ("one", "keep"),
+            ("two", "keep"),
+            ("two", ("b", "a")),
+            ("two", None),
+            ("three", "keep"),
+        ]
+        for text, access in steps:
             (document,) = await put(desk, store, replace(draft, text=text, access=access))
             seen.append(document.access)
         assert seen == [("staff",), ("staff",), ("staff",), ("b", "a"), None, None]

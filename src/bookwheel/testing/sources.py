@@ -165,11 +165,19 @@ class SourcesContract(PortsContract):
         source = await add_source(desk, store)
         document, _ = await desk.add(store, "one", external_id="src/a")
         await desk.ports.source_runs.save(source.id, [SourceItem(key="a", external_id="src/a")])
-        await desk.ports.sources.delete(source.id, scope=desk.scope())
+        assert await desk.ports.sources.delete(source.id, scope=desk.scope(), if_empty=True) is False
+        assert await desk.ports.sources.delete(source.id, scope=desk.scope()) is True
         with pytest.raises(NotFoundError):
             await desk.ports.sources.delete(source.id, scope=desk.scope())
         assert list(await desk.ports.source_runs.items(source.id, limit=10)) == []
         assert await desk.ports.documents.get(document.id, scope=desk.scope(store)) == document
+
+    async def test_empty_source_is_removed(self, desk: Desk) -> None:
+        """Who removes documents first can tell that none came meanwhile."""
+        source = await add_source(desk)
+        await desk.ports.source_runs.save(source.id, [SourceItem(key="a")])
+        await desk.ports.source_runs.save(source.id, [], gone=["a"])
+        assert await desk.ports.sources.delete(source.id, scope=desk.scope(), if_empty=True) is True
 
 
 class SourceRunsContract(PortsContract):

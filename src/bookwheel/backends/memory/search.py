@@ -98,9 +98,7 @@ class MemoryVectorIndex:
 
     async def orphans(self, space: Space, *, repair: bool) -> Mapping[str, int]:
         """See ports.VectorIndex."""
-        orphans = [
-            key for key in self.database.vectors if key[0] == space.id and key[1] not in self.database.chunks
-        ]
+        orphans = [key for key in self.database.vectors if key[0] == space.id and key[1] not in self.database.chunks]
         if repair:
             for key in orphans:
                 del self.database.vectors[key]

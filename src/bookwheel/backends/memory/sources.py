@@ -86,10 +86,13 @@ class MemorySources:
         self._one(source_id, scope)
         return [item for item in _by_key(self.database, source_id) if item.last_error is not None][:limit]
 
-    async def delete(self, source_id: UUID, *, scope: Scope) -> None:
+    async def delete(self, source_id: UUID, *, scope: Scope, if_empty: bool = False) -> bool:
         """See ports.Sources."""
         self._one(source_id, scope)
+        if if_empty and self.database.source_items.get(source_id):
+            return False
         self.database.remove_source(source_id)
+        return True
 
     def _one(self, source_id: UUID, scope: Scope) -> Source:
         source = self.database.sources.get(source_id)

@@ -121,13 +121,19 @@ class PostgresSources:
         )
         return [_item(row) for row in found]
 
-    async def delete(self, source_id: UUID, *, scope: Scope) -> None:
+    async def delete(self, source_id: UUID, *, scope: Scope, if_empty: bool = False) -> bool:
         """See ports.Sources."""
-        gone = await self.database.fetch(
-            "DELETE FROM sources WHERE id = %s AND tenant_id = %s RETURNING id", (source_id, scope.tenant_id)
-        )
-        if not gone:
-            raise _unknown(source_id)
+
+        async def work(connection: Connection) -> bool:
+            await _hold(connection, source_id, tenant_id=scope.tenant_id, lock="UPDATE")
+            if if_empty and await rows(
+                connection, "SELECT 1 FROM source_items WHERE source_id = %s LIMIT 1", (source_id,)
+            ):
+                return False
+            await connection.execute("DELETE FROM sources WHERE id = %s", (source_id,))
+            return True
+
+        return await self.database.transact(work)
 
 
 class PostgresSourceRuns:
@@ -208,11 +214,13 @@ class PostgresSourceRuns:
             await connection.execute(statement.encode(), parameters)
 
 
-async def _hold(connection: Connection, source_id: UUID, *, tenant_id: UUID | None = None) -> None:
-    """Keep the source from being deleted until we commit. Raises NotFoundError."""
+async def _hold(
+    connection: Connection, source_id: UUID, *, tenant_id: UUID | None = None, lock: str = "KEY SHARE"
+) -> None:
+    """Keep the source from being deleted until we commit, or lock it for ourselves. Raises NotFoundError."""
     held = await rows(
         connection,
-        "SELECT 1 FROM sources WHERE id = %s AND tenant_id = coalesce(%s, tenant_id) FOR KEY SHARE",
+        f"SELECT 1 FROM sources WHERE id = %s AND tenant_id = coalesce(%s, tenant_id) FOR {lock}",
         (source_id, tenant_id),
     )
     if not held:
