@@ -9,7 +9,7 @@ import structlog
 from bookwheel.errors import UnavailableError
 from bookwheel.ports import Ports
 from bookwheel.telemetry import ERRORS, stage
-from bookwheel.types import Change, KeywordEntry
+from bookwheel.types import Change
 
 CHANGES_PER_COMMIT = 512
 IDLE_SECONDS = 0.1  # between looks at the outbox when nothing happens
@@ -78,8 +78,7 @@ async def rebuild(ports: Ports) -> int:
 
 
 async def _apply(ports: Ports, changes: Sequence[Change]) -> None:
-    entries: list[KeywordEntry] = [entry async for entry in ports.outbox.entries(changes)]
-    await ports.keywords.apply(changes, entries)
+    await ports.keywords.apply(changes, ports.outbox.entries(changes))
 
 
 async def _in_batches(changes: AsyncIterator[Change]) -> AsyncIterator[list[Change]]:

@@ -352,8 +352,9 @@ class VectorIndex(Protocol):
 class KeywordIndex(Protocol):
     """BM25 search, derived from the catalog through the outbox. One writer, any number of readers."""
 
-    async def apply(self, changes: Sequence[Change], entries: Sequence[KeywordEntry]) -> None:
-        """Apply changes in order and remember the last sequence durably with them. Repeating is harmless."""
+    async def apply(self, changes: Sequence[Change], entries: AsyncIterator[KeywordEntry]) -> None:
+        """Apply changes in order and remember the last sequence durably with them. Repeating is harmless. The entries
+        are read a few at a time: a document may have more than memory holds."""
 
     async def position(self) -> int:
         """The last applied sequence, 0 for an empty or unreadable index."""

@@ -52,9 +52,7 @@ class Settings(BaseSettings):
     source_roots: str = Field(
         "/", description="Folders, separated by `:`, below which a directory source may lie; empty allows none."
     )
-    lease_seconds: float = Field(
-        8.0, gt=0, description="A worker silent for this long loses its documents to another."
-    )
+    lease_seconds: float = Field(8.0, gt=0, description="A worker silent for this long loses its documents to another.")
 
     log_level: str = Field("info", description="debug, info, warning or error.")
     log_format: str = Field("text", description="`text` for people, `json` for machines.")

@@ -89,7 +89,7 @@ def in_peace(final: Mapping[str, Item], *, data_dir: Path, folder: Path, queries
         driver = Driver(client=client, store_id=store_id, folder=folder, random=Random(0))
         driver.carry_out(whole)
         snapshot = at_rest(client, store_id, data_dir)
-        return Outcome(snapshot=snapshot, rankings=ask(client, store_id, queries))
+    return Outcome(snapshot=snapshot, rankings=after_reindex(data_dir, "peace", queries) if queries else {})
 
 
 def at_rest(client: Client, store_id: str, data_dir: Path) -> Snapshot:

@@ -113,9 +113,8 @@ async def test_orphans_are_counted_and_repaired(client: httpx.AsyncClient, desk:
     """Nothing is an orphan of a sound catalog; a lost chunk makes its document be ingested again."""
     store = await desk.store()
     document, chunks = await desk.add(store, "one\ntwo")
-    await desk.ports.keywords.apply(
-        await desk.changes(0), [entry async for entry in desk.ports.outbox.entries(await desk.changes(0))]
-    )
+    changes = await desk.changes(0)
+    await desk.ports.keywords.apply(changes, desk.ports.outbox.entries(changes))
     assert set((await client.get("/v1/orphans")).json()["counts"].values()) == {0}
     desk.ports.ingestion.database.chunks.pop(chunks[0].id)  # type: ignore[attr-defined]
     assert (await client.get("/v1/orphans")).json()["counts"]["incomplete_documents"] == 1

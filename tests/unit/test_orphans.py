@@ -10,6 +10,7 @@ from bookwheel.orphans import KEEP_SECONDS, find_orphans, remove_dead_blobs
 from bookwheel.ports import Ports
 from bookwheel.testing import memory_ports
 from bookwheel.testing.desk import Desk
+from bookwheel.testing.keywords import streamed
 from bookwheel.types import DEFAULT_TENANT
 
 
@@ -58,7 +59,7 @@ async def test_a_keyword_index_that_differs_is_rebuilt(ports: Ports, desk: Desk)
     store = await desk.store()
     await desk.add(store, "one\ntwo")
     changes = await ports.outbox.read(0, limit=10)
-    await ports.keywords.apply(changes, [])  # as if the entries had been lost
+    await ports.keywords.apply(changes, streamed([]))  # as if the entries had been lost
     assert (await find_orphans(ports, repair=False))["keywords"] == 2
     await find_orphans(ports, repair=True)
     position = await ports.keywords.position()

@@ -16,6 +16,7 @@ import pytest
 from bookwheel.backends import tantivy
 from bookwheel.backends.tantivy import TantivyIndex, chunk_terms, question_words
 from bookwheel.errors import IndexUnavailableError
+from bookwheel.testing.keywords import streamed
 from bookwheel.types import Change, KeywordEntry, Scope
 
 _IDS = count(2**62 + 1)
@@ -49,7 +50,7 @@ class Library:
             )
             for text in texts
         ]  # fmt: skip
-        await self.index.apply([self.change("publish", owner, version)], entries)
+        await self.index.apply([self.change("publish", owner, version)], streamed(entries))
         return [entry.chunk_id for entry in entries]
 
     def change(self, operation: str, document: UUID, version: int) -> Change:
@@ -115,7 +116,7 @@ async def test_a_stale_remove_leaves_newer_versions(library: Library) -> None:
     """Removing version 1 keeps version 2."""
     document = uuid4()
     kept = await library.add("whale", document=document, version=2)
-    await library.index.apply([library.change("remove", document, 1)], [])
+    await library.index.apply([library.change("remove", document, 1)], streamed([]))
     assert await library.found("whale") == kept
 
 

@@ -32,9 +32,7 @@ async def list_jobs(
     """A page of unfinished and dead jobs, longest unchanged first."""
     start = parse("document", after) if after else None
     inside = _inside(scope, store_id)
-    jobs, more = await fetch(
-        limit, lambda count: ports.jobs.list(scope=inside, state=state, limit=count, after=start)
-    )
+    jobs, more = await fetch(limit, lambda count: ports.jobs.list(scope=inside, state=state, limit=count, after=start))
     return JSON(listed([job_object(job) for job in jobs], more=more))
 
 
@@ -50,7 +48,9 @@ async def retry_all(ports: ThePorts, scope: TheScope, store_id: str | None = Non
 @routes.post("/v1/jobs/{id}/retry")
 async def retry(id: str, ports: ThePorts, scope: TheScope) -> Response:
     """Do a failed, cancelled or waiting-to-retry job now."""
-    return _changed(id, await ports.jobs.retry([_document(id)], scope=scope), "retried", "failed, cancelled or retrying")
+    return _changed(
+        id, await ports.jobs.retry([_document(id)], scope=scope), "retried", "failed, cancelled or retrying"
+    )
 
 
 @routes.post("/v1/jobs/{id}/cancel")

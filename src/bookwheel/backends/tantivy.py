@@ -12,7 +12,7 @@ import re
 import shutil
 import threading
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -39,6 +39,7 @@ from tantivy import (
 from bookwheel.errors import IndexUnavailableError
 from bookwheel.types import Candidate, Change, KeywordEntry, Scope
 
+ENTRIES_AT_ONCE = 500  # held outside the writer
 WRITER_BYTES = 64 << 20
 LONGEST_TERM = 128  # bytes
 QUESTION_CHARACTERS = 4_000  # read of a question
@@ -91,10 +92,11 @@ class TantivyIndex:
         self._writing = threading.Lock()
         self._view: _View | None = None
 
-    async def apply(self, changes: Sequence[Change], entries: Sequence[KeywordEntry]) -> None:
+    async def apply(self, changes: Sequence[Change], entries: AsyncIterator[KeywordEntry]) -> None:
         """See ports.KeywordIndex: one commit holds the removals, the live chunks and the position."""
         if changes:
-            await asyncio.to_thread(self._commit, lambda writer: self._apply(writer, changes, entries))
+            pulled = _pulled(entries, asyncio.get_running_loop())
+            await asyncio.to_thread(self._commit, lambda writer: self._apply(writer, changes, pulled))
 
     async def position(self) -> int:
         """See ports.KeywordIndex. A writer makes an index where there is none, and throws away one it cannot read."""
@@ -194,7 +196,7 @@ class TantivyIndex:
         self._view = self._writer = None
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def _apply(self, writer: IndexWriter, changes: Sequence[Change], entries: Sequence[KeywordEntry]) -> None:
+    def _apply(self, writer: IndexWriter, changes: Sequence[Change], entries: Iterable[KeywordEntry]) -> None:
         last = {change.document_id: change for change in changes}
         for change in last.values():
             if change.operation == "publish":
@@ -380,6 +382,22 @@ def _open_view(directory: Path, schema: Schema, stamp: tuple[int, int]) -> _View
     searcher = index.searcher()
     kinds = {kind: count for kind, count in searcher.terms_with_prefix("kind", "") if kind != POSITION}
     return _View(stamp=stamp, schema=schema, searcher=searcher, kinds=kinds or {PLAIN: 1}, size=searcher.num_docs)
+
+
+def _pulled(entries: AsyncIterator[KeywordEntry], loop: asyncio.AbstractEventLoop) -> Iterator[KeywordEntry]:
+    """The entries, for a thread beside the loop, which fetches a few at a time."""
+    while some := asyncio.run_coroutine_threadsafe(_some(entries), loop).result():
+        yield from some
+
+
+async def _some(entries: AsyncIterator[KeywordEntry]) -> list[KeywordEntry]:
+    some: list[KeywordEntry] = []
+    while len(some) < ENTRIES_AT_ONCE:
+        try:
+            some.append(await anext(entries))
+        except StopAsyncIteration:
+            break
+    return some
 
 
 @contextmanager

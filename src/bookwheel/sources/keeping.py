@@ -28,7 +28,7 @@ BATCH, AT_ONCE = 200, 4  #: documents removed in one transaction; questions to t
 PURPOSE = "assistants"  #: of the files that a source makes
 MAX_KEY_BYTES = 2_000  #: an external id must fit into an index
 MAX_ATTRIBUTE = 512  #: characters of the path or URL kept as an attribute
-MAX_BACKOFF_SECONDS = 3_600.0
+FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 60.0, 3_600.0
 MANY, SHARE = 20, 0.5  #: a run that removes more than this share of so many documents says so
 
 log = structlog.get_logger()
@@ -187,9 +187,10 @@ def _fits(key: str) -> bool:
 
 
 def backoff_seconds(every_seconds: float, failures: int) -> float:
-    """Until the next try after so many failures in a row: doubling up to an hour, never sooner than the schedule."""
-    doubled = min(MAX_BACKOFF_SECONDS, every_seconds * 2.0 ** min(max(failures - 1, 0), 16))
-    return max(every_seconds, doubled) * random.uniform(0.9, 1.1)  # noqa: S311 - spread, not secrecy
+    """Until the next try after so many failures in a row: from a minute, or less as the schedule says, to an hour."""
+    first = min(every_seconds, FIRST_BACKOFF_SECONDS)
+    doubled = min(MAX_BACKOFF_SECONDS, first * 2.0 ** min(max(failures - 1, 0), 16))
+    return doubled * random.uniform(0.9, 1.1)  # noqa: S311 - spread, not secrecy
 
 
 async def all_items(source_id: UUID, ports: Ports) -> AsyncIterator[SourceItem]:

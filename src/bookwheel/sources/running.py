@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -158,15 +159,15 @@ class _Runner:
         """Wake the source on every change, until cancelled; a root that comes, goes or is replaced is a change too."""
         was_there: bool | None = None
         while True:
-            identity = await asyncio.to_thread(_identity, root)
-            if was_there is None or was_there or identity is not None:
+            standing = await asyncio.to_thread(_Standing.of, root)
+            if was_there is None or was_there or standing is not None:
                 await self._wake(source_id)
-            was_there = identity is not None
-            if identity is not None:
-                await self._watch_while(source_id, root, identity)
+            was_there = standing is not None
+            if standing is not None:
+                await self._watch_while(source_id, root, standing)
             await asyncio.sleep(WATCH_SECONDS / 2)
 
-    async def _watch_while(self, source_id: UUID, root: str, identity: tuple[int, int]) -> None:
+    async def _watch_while(self, source_id: UUID, root: str, standing: "_Standing") -> None:
         """Until another directory, or none, stands at the root, or the system can watch no more."""
         noticed = _Filter(root, without=str(self.settings.directory))
         try:
@@ -180,13 +181,15 @@ class _Runner:
                 ignore_permission_denied=True,
                 recursive=True,
             ):
-                if changes:
-                    await self._wake(source_id)
-                if await asyncio.to_thread(_identity, root) != identity:
+                before, now = standing, await asyncio.to_thread(_Standing.of, root)
+                if now is None or now.identity != before.identity:
                     return
+                standing = now
+                if changes or now.changed_ns != before.changed_ns:  # moved away and back, it has no event
+                    await self._wake(source_id)
         except OSError as error:
             log.warning("directory cannot be watched: its schedule alone counts", root=root, reason=str(error))
-            while await self._wait(WATCH_SECONDS) and await asyncio.to_thread(_identity, root) == identity:
+            while await self._wait(WATCH_SECONDS) and await asyncio.to_thread(_Standing.of, root) is not None:
                 pass
 
     async def _wake(self, source_id: UUID) -> None:
@@ -216,13 +219,21 @@ class _Filter:
         return not any(is_skipped(part) for part in below.parts if part not in (".", ".."))
 
 
-def _identity(root: str) -> tuple[int, int] | None:
-    """Which directory stands there."""
-    try:
-        facts = Path(root).stat()
-    except OSError:
-        return None
-    return facts.st_dev, facts.st_ino
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """Which directory stands at a place, and when it, not what is in its files, was last changed or moved."""
+
+    identity: tuple[int, int]
+    changed_ns: int
+
+    @classmethod
+    def of(cls, root: str) -> "_Standing | None":
+        """None when nothing stands there."""
+        try:
+            facts = Path(root).stat()
+        except OSError:
+            return None
+        return cls((facts.st_dev, facts.st_ino), facts.st_ctime_ns)
 
 
 def _tell(source: Source, outcome: SourceOutcome, seconds: float) -> None:

@@ -1,6 +1,6 @@
 """The contract of ports.KeywordIndex."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from uuid import UUID, uuid4
@@ -53,12 +53,12 @@ class Writer:
         """A document with one chunk for each text, in an apply of its own."""
         owner = document or uuid4()
         entries = [self.entry(text, owner, version=version, title=title) for text in texts]
-        await self.index.apply([self.change(owner, version=version)], entries)
+        await self.index.apply([self.change(owner, version=version)], streamed(entries))
         return entries
 
     async def remove(self, document: UUID, *, version: int = 1) -> None:
         """Remove a document, in an apply of its own."""
-        await self.index.apply([self.change(document, version=version, remove=True)], [])
+        await self.index.apply([self.change(document, version=version, remove=True)], streamed([]))
 
     async def search(
         self, text: str, *, limit: int = 10, documents: Sequence[UUID] | None = None
@@ -70,6 +70,12 @@ class Writer:
     async def found(self, text: str, *, documents: Sequence[UUID] | None = None) -> list[int]:
         """The ids of the chunks found."""
         return [candidate.chunk_id for candidate in await self.search(text, documents=documents)]
+
+
+async def streamed(entries: Sequence[KeywordEntry]) -> AsyncIterator[KeywordEntry]:
+    """The entries as an outbox gives them."""
+    for entry in entries:
+        yield entry
 
 
 def ids(entries: Sequence[KeywordEntry]) -> list[int]:
@@ -178,7 +184,7 @@ class KeywordIndexContract:
             writer.change(stays, version=2),
             writer.change(gone, remove=True),
         ]
-        await writer.index.apply(changes, [*entries, writer.entry("whale", gone)])
+        await writer.index.apply(changes, streamed([*entries, writer.entry("whale", gone)]))
         assert await writer.found("whale") == ids(entries)
 
     async def test_applying_again_is_harmless(self, writer: Writer) -> None:
@@ -187,7 +193,7 @@ class KeywordIndexContract:
         entries = [writer.entry("whale", document), writer.entry("white whale", document)]
         changes = [writer.change(document), writer.change(other), writer.change(other, remove=True)]
         for _ in range(3):
-            await writer.index.apply(changes, entries)
+            await writer.index.apply(changes, streamed(entries))
         assert sorted(await writer.found("whale")) == sorted(ids(entries))
         assert await writer.index.position() == changes[-1].sequence
 

@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from uuid import UUID
 
@@ -118,12 +118,13 @@ class MemoryKeywordIndex:
     def __init__(self, database: MemoryDatabase) -> None:
         self.database = database
 
-    async def apply(self, changes: Sequence[Change], entries: Sequence[KeywordEntry]) -> None:
+    async def apply(self, changes: Sequence[Change], entries: AsyncIterator[KeywordEntry]) -> None:
         """See ports.KeywordIndex."""
+        given = [entry async for entry in entries]
         for change in changes:
             if change.operation == "publish":
                 self._forget(change.document_id, up_to=math.inf)
-                fresh = [entry for entry in entries if entry.document_id == change.document_id]
+                fresh = [entry for entry in given if entry.document_id == change.document_id]
                 self.database.entries |= {entry.chunk_id: entry for entry in fresh}
             else:
                 self._forget(change.document_id, up_to=change.version)

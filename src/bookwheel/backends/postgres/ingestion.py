@@ -224,9 +224,7 @@ async def _copy_chunks(connection: Connection, chunks: Sequence[Chunk]) -> None:
     await write_sections(connection, chunks)
 
 
-async def still_writable(
-    connection: Connection, claims: Sequence[Claim], chunks: Sequence[Chunk]
-) -> Sequence[Chunk]:
+async def still_writable(connection: Connection, claims: Sequence[Claim], chunks: Sequence[Chunk]) -> Sequence[Chunk]:
     """Chunks whose document still wants their version; it cannot go before this transaction ends."""
     versions = ([claim.document_id for claim in claims], [claim.version for claim in claims])
     wanted = {row[0] for row in await rows(connection, STILL_WRITABLE, versions)}

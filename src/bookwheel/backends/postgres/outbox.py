@@ -1,18 +1,19 @@
 """The outbox in PostgreSQL: what derived indexes follow."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from bookwheel.backends.postgres.database import Connection, Database
 from bookwheel.types import Change, KeywordEntry
 
+SIZES = "SELECT id, chunk_count FROM documents WHERE id = ANY(%s) AND live_version IS NOT NULL"
 ENTRIES = """
 SELECT c.id, d.tenant_id, d.store_id, d.id, c.version, c.text, coalesce(d.title, ''), c.language
 FROM documents d JOIN chunks c ON c.document_id = d.id AND c.version = d.live_version
-WHERE d.id = ANY(%s) ORDER BY c.document_id, c.ordinal
+WHERE d.id = ANY(%s) AND c.ordinal >= %s AND c.ordinal < %s
 """
-DOCUMENTS_PER_FETCH = 64
+CHUNKS_PER_FETCH = 1000
 SNAPSHOT_PAGE = 512
 
 
@@ -34,18 +35,10 @@ class PostgresOutbox:
     async def entries(self, changes: Sequence[Change]) -> AsyncIterator[KeywordEntry]:
         """See ports.Outbox."""
         wanted = list(dict.fromkeys(change.document_id for change in changes if change.operation == "publish"))
-        for at in range(0, len(wanted), DOCUMENTS_PER_FETCH):
-            for row in await self.database.fetch(ENTRIES, (wanted[at : at + DOCUMENTS_PER_FETCH],)):
-                yield KeywordEntry(
-                    chunk_id=row[0],
-                    tenant_id=row[1],
-                    store_id=row[2],
-                    document_id=row[3],
-                    version=row[4],
-                    text=row[5],
-                    title=row[6],
-                    language=row[7],
-                )
+        sizes = {row[0]: row[1] for row in await self.database.fetch(SIZES, (wanted,))} if wanted else {}
+        for ids, first, end in _fetches(sizes):
+            for row in await self.database.fetch(ENTRIES, (ids, first, end)):
+                yield _entry(row)
 
     async def last(self) -> int:
         """See ports.Outbox."""
@@ -93,6 +86,37 @@ class PostgresOutbox:
         """See ports.Outbox."""
         found = await self.database.fetch("SELECT coalesce(sum(chunk_count), 0)::bigint FROM stores")
         return int(found[0][0])
+
+
+def _fetches(sizes: Mapping[UUID, int]) -> Iterator[tuple[list[UUID], int, int]]:
+    """Documents and ordinals to fetch together: many short documents whole, a long one in pages."""
+    together: list[UUID] = []
+    held = 0
+    for document_id, chunks in sizes.items():
+        if chunks > CHUNKS_PER_FETCH:
+            for first in range(0, chunks, CHUNKS_PER_FETCH):
+                yield [document_id], first, first + CHUNKS_PER_FETCH
+            continue
+        if held + chunks > CHUNKS_PER_FETCH:
+            yield together, 0, CHUNKS_PER_FETCH
+            together, held = [], 0
+        together.append(document_id)
+        held += chunks
+    if together:
+        yield together, 0, CHUNKS_PER_FETCH
+
+
+def _entry(row: tuple[Any, ...]) -> KeywordEntry:
+    return KeywordEntry(
+        chunk_id=row[0],
+        tenant_id=row[1],
+        store_id=row[2],
+        document_id=row[3],
+        version=row[4],
+        text=row[5],
+        title=row[6],
+        language=row[7],
+    )
 
 
 def _change(row: tuple[Any, ...]) -> Change:

@@ -25,5 +25,8 @@ CREATE TABLE blob_tombstones (
     since timestamptz NOT NULL DEFAULT now()
 );
 
+DROP INDEX chunks_by_document;
+CREATE INDEX chunks_by_document ON chunks (document_id, version, ordinal); -- a long document is read in pages
+
 -- The jobs of the schema before this one named documents; now the catalog says what is to be done.
 DELETE FROM procrastinate_jobs;
