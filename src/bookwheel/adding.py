@@ -206,7 +206,7 @@ def _wait(client: Client, store_id: str, added: Added, progress: Progress) -> No
 def _chunks(client: Client, store: Mapping[str, Any]) -> int:
     """Chunks that are live, and those of the documents being read."""
     running = client.call("GET", "/v1/jobs", params={"state": "running", "store_id": store["id"], "limit": "100"})
-    return int(store["chunk_count"]) + sum(job["chunks_written"] for job in running["data"])
+    return int(store["chunk_count"]) + sum(int(job["chunks_written"]) for job in running["data"])
 
 
 class _Pace:

@@ -1,20 +1,25 @@
 """The composition root: settings in, ports out. The only importer of backends, each when a URL asks for it."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bookwheel.errors import SettingsError
+from bookwheel.errors import DatabaseUnavailableError, SettingsError
 from bookwheel.settings import Settings
 
 if TYPE_CHECKING:
-    from procrastinate import App
-
     from bookwheel.backends.openvino.embedder import OpenVinoEmbedder
     from bookwheel.backends.postgres.embedded import EmbeddedPostgres
+    from bookwheel.backends.postgres.jobs import Calls
     from bookwheel.backends.tantivy import TantivyIndex
     from bookwheel.ports import Blobs, Embedder, Generator, Ports
+    from bookwheel.types import Space
+
+DATABASE_PATIENCE_SECONDS = 30.0
+DATABASE_POLL_SECONDS = 0.2
 
 
 def embedded_database(settings: Settings) -> "EmbeddedPostgres":
@@ -31,11 +36,11 @@ async def migrate_database(settings: Settings) -> list[str]:
     return await migrate(database_url(settings))
 
 
-def job_app(settings: Settings, run: Callable[..., Awaitable[None]]) -> "App":
-    """The queue's app; `run(urgent=...)` is called when documents wait."""
-    from bookwheel.backends.postgres.jobs import job_app
+def worker_calls(settings: Settings, run: Callable[..., Awaitable[None]]) -> "Calls":
+    """What wakes a worker: `run(urgent=...)` is called when documents wait."""
+    from bookwheel.backends.postgres.jobs import Calls
 
-    return job_app(database_url(settings), run)
+    return Calls(database_url(settings), run)
 
 
 @asynccontextmanager
@@ -47,7 +52,9 @@ async def open_ports(settings: Settings, *, writes_keywords: bool) -> "AsyncIter
 
     url = database_url(settings)
     embedder = _embedder(settings)
-    space = await ensure_space(url, model=embedder.model, revision=embedder.revision, dimensions=embedder.dimensions)
+    space = await _patiently(
+        lambda: ensure_space(url, model=embedder.model, revision=embedder.revision, dimensions=embedder.dimensions)
+    )
     keywords = _keywords(settings, writable=writes_keywords)
     async with open_database(url) as database:
         try:
@@ -62,6 +69,19 @@ async def open_ports(settings: Settings, *, writes_keywords: bool) -> "AsyncIter
         finally:
             keywords.close()
             embedder.close()
+
+
+async def _patiently(connect: "Callable[[], Awaitable[Space]]") -> "Space":
+    """A database that is just starting, or recovering from a crash, is worth some seconds. Raises
+    DatabaseUnavailableError."""
+    deadline = time.monotonic() + DATABASE_PATIENCE_SECONDS
+    while True:
+        try:
+            return await connect()
+        except DatabaseUnavailableError:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(DATABASE_POLL_SECONDS)
 
 
 def database_url(settings: Settings) -> str:

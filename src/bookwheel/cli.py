@@ -202,7 +202,9 @@ def serve(
     """Run the API alone, against BOOKWHEEL_DATABASE_URL."""
     from bookwheel import server  # imported here: other commands start faster
 
-    settings = _process_settings(data_dir, port, supervised=fd is not None)
+    if fd is not None:
+        die_with_parent(signal.SIGKILL)  # at once, for the next `up` wants the port
+    settings = _process_settings(data_dir, port)
     listening = socket.socket(fileno=fd) if fd is not None else server.listen(settings)
     if fd is None:
         out.print("serving on http://{}:{}".format(*listening.getsockname()[:2]))
@@ -214,7 +216,9 @@ def work(data_dir: DataDir = None, supervised: Annotated[bool, typer.Option(hidd
     """Run one worker alone, against BOOKWHEEL_DATABASE_URL."""
     from bookwheel.worker import work as run_worker  # imported here: other commands start faster
 
-    _run(run_worker(_process_settings(data_dir, None, supervised=supervised)))
+    if supervised:
+        die_with_parent(signal.SIGTERM)
+    _run(run_worker(_process_settings(data_dir, None)))
 
 
 @app.command()
@@ -244,9 +248,7 @@ def documentation() -> list[str]:
     return [str(path) for path in pages if path.exists()]
 
 
-def _process_settings(data_dir: Path | None, port: int | None, *, supervised: bool) -> Settings:
-    if supervised:
-        die_with_parent()
+def _process_settings(data_dir: Path | None, port: int | None) -> Settings:
     settings = load_settings(data_dir=data_dir, port=port)
     configure_logging(level=settings.log_level, format=settings.log_format)
     return settings

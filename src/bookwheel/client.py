@@ -47,11 +47,16 @@ class Client:
 
     def call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         """One JSON request."""
-        try:
+        with self._reaching():
             response = self._http.request(method, path, **options)
+        return dict(_checked(response))
+
+    @contextlib.contextmanager
+    def _reaching(self) -> Iterator[None]:
+        try:
+            yield
         except httpx.TransportError as error:
             raise UnavailableError(f"{self.url} does not answer ({error}). Is `bookwheel up` running?") from error
-        return dict(_checked(response))
 
     def store(self, name: str, *, create: bool = True, chunking: str | None = None) -> str:
         """The id of the store with this name, made when it is missing, with this chunking strategy when given.
@@ -109,7 +114,10 @@ class Client:
         body = (orjson.dumps(dict(line)) + b"\n" for line in lines)
         headers = {"content-type": "application/x-ndjson"}
         path = f"/v1/vector_stores/{store_id}/documents"
-        with self._http.stream("POST", path, content=body, headers=headers) as response:
+        with (
+            self._reaching(),
+            self._http.stream("POST", path, content=body, headers=headers) as response,
+        ):
             if response.is_error:
                 response.read()
                 _checked(response)

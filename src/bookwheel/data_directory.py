@@ -3,12 +3,16 @@
 import fcntl
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from bookwheel.errors import DataDirectoryInUseError, SettingsError, StorageFullError
 from bookwheel.settings import Settings
+
+LOCK_TRIES = 10  # who only asks for the holder has the lock for a moment too
+LOCK_PAUSE_SECONDS = 0.02
 
 
 class held:  # noqa: N801 - read as `with held(settings)`
@@ -28,16 +32,22 @@ class held:  # noqa: N801 - read as `with held(settings)`
                 f"The data directory {self.path.parent} cannot be used: {error.strerror}."
                 " Choose another with --data-dir."
             ) from error
-        try:
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataDirectoryInUseError(self._who()) from None
+        if not any(self._lock() for _ in range(LOCK_TRIES)):
+            raise DataDirectoryInUseError(self._who())
         self._note({"pid": os.getpid()})
         return self._note
 
     def __exit__(self, *_: object) -> None:
         self._note({})
         self.file.close()
+
+    def _lock(self) -> bool:
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(LOCK_PAUSE_SECONDS)
+            return False
+        return True
 
     def _note(self, facts: dict[str, Any]) -> None:
         try:

@@ -55,13 +55,16 @@ class _Job:
     timings: dict[str, float] = field(default_factory=dict)
 
 
-async def ingest_waiting(*, owner: str, lease_seconds: float, urgent: bool, ports: Ports, parser: Parser) -> int:
-    """Take what waits, with `urgent` only single uploads, until nothing is left; returns how many went live.
+async def ingest_waiting(
+    *, owner: str, lease_seconds: float, urgent: bool, ports: Ports, parser: Parser, stop: asyncio.Event
+) -> int:
+    """Take what waits, with `urgent` only single uploads, until nothing is left or `stop` is set; returns how many
+    went live.
 
     What cannot be read is marked failed, what may pass is tried again later. Raises retryable errors of the catalog.
     """
     live = 0
-    while True:
+    while not stop.is_set():
         claims = await ports.ingestion.claim_next(
             owner=owner,
             lease_seconds=lease_seconds,
@@ -70,10 +73,11 @@ async def ingest_waiting(*, owner: str, lease_seconds: float, urgent: bool, port
             urgent=urgent,
         )
         if not claims:
-            return live
+            break
         if len(claims) > 1:
             await ports.jobs.wake()  # there may be more than one worker's fill
         live += await ingest(claims, lease_seconds=lease_seconds, ports=ports, parser=parser)
+    return live
 
 
 async def ingest(claims: Sequence[Claim], *, lease_seconds: float, ports: Ports, parser: Parser) -> int:

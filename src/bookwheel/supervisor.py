@@ -39,6 +39,7 @@ class _Child:
 
     name: str
     arguments: tuple[str, ...]
+    fds: tuple[int, ...]
     process: subprocess.Popen[bytes]
     started_at: float
     failures: int = 0
@@ -61,16 +62,16 @@ class Stack:
         own = {f"BOOKWHEEL_{name.upper()}": str(value) for name, value in self.settings.model_dump().items()}
         return {**os.environ, **own, "BOOKWHEEL_DATABASE_URL": self.database_url}  # noqa: TID251 - handed on, not read
 
-    def spawn(self, name: str, *arguments: str) -> None:
-        """Start a child that dies with us."""
-        self.children.append(_Child(name, arguments, self._popen(arguments), time.monotonic()))
+    def spawn(self, name: str, *arguments: str, fds: tuple[int, ...] = ()) -> None:
+        """Start a child that dies with us; no other than these open files are its own too."""
+        process = self._popen(arguments, fds)
+        self.children.append(_Child(name, arguments, fds, process, time.monotonic()))
 
-    def _popen(self, arguments: tuple[str, ...]) -> subprocess.Popen[bytes]:
-        assert self.listening is not None  # noqa: S101 - set before the first child
+    def _popen(self, arguments: tuple[str, ...], fds: tuple[int, ...]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [sys.executable, "-m", "bookwheel.cli", *arguments],
             env=self.environment(),
-            pass_fds=(self.listening.fileno(),),
+            pass_fds=fds,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
@@ -96,7 +97,7 @@ class Stack:
             )
         self.say(f"The {child.name} process {_ending(child.process.returncode)}; starting it again.")
         await asyncio.sleep(BACKOFF_SECONDS[min(max(child.failures, 1), len(BACKOFF_SECONDS)) - 1])
-        child.process, child.started_at = self._popen(child.arguments), time.monotonic()
+        child.process, child.started_at = self._popen(child.arguments, child.fds), time.monotonic()
 
     async def stop(self) -> None:
         """Ask all children to finish, then end those that do not."""
@@ -154,7 +155,7 @@ async def _start(stack: Stack) -> None:
     stack.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     stack.spawn("worker", "work", "--supervised")
     for _ in range(settings.api_processes):
-        stack.spawn("API", "serve", "--fd", str(stack.listening.fileno()))
+        stack.spawn("API", "serve", "--fd", str(stack.listening.fileno()), fds=(stack.listening.fileno(),))
     await _until_ready(stack)
 
 
@@ -174,10 +175,10 @@ async def _until_ready(stack: Stack) -> None:
     raise UnavailableError(f"The API did not become ready within {START_SECONDS:.0f} s. Try `bookwheel check`.")
 
 
-def die_with_parent() -> None:
-    """Ask Linux to end this process when its parent dies, so that a killed `up` leaves nothing behind."""
+def die_with_parent(number: signal.Signals) -> None:
+    """Ask Linux for this signal when the parent dies, so that a killed `up` leaves nothing behind."""
     import ctypes  # only here, only on Linux
 
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, number)

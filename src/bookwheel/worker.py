@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import structlog
 
-from bookwheel.app import job_app, open_ports
+from bookwheel.app import open_ports, worker_calls
 from bookwheel.errors import UnavailableError
 from bookwheel.follow import follow
 from bookwheel.ingest import ingest_waiting
@@ -24,13 +24,11 @@ from bookwheel.sources.running import run_sources
 from bookwheel.telemetry import ERRORS, QUEUE_DEPTH
 
 if TYPE_CHECKING:
-    from procrastinate import App
+    from bookwheel.backends.postgres.jobs import Calls
 
 SWEEP_SECONDS = 1.0
 CLEAN_SECONDS = 10.0
-SINGLE_QUEUE, BULK_QUEUE = "single", "bulk"
-STOP_SECONDS = 10.0  # that running jobs get to finish when the worker is asked to stop
-POLL_SECONDS = 1.0  # for jobs, when a notification was lost
+PAUSE_SECONDS = 0.5  # after the database was away
 
 log = structlog.get_logger()
 
@@ -48,9 +46,8 @@ class Worker:
 
     async def run(self) -> None:
         """Work until `stop` is set; then finish what runs, within bounds."""
-        app = job_app(self.settings, self.run_job)
-        async with app.open_async(), asyncio.TaskGroup() as tasks:
-            jobs = [tasks.create_task(self._take(app, queues, slots)) for queues, slots in self._slots()]
+        async with worker_calls(self.settings, self.run_job) as calls, asyncio.TaskGroup() as tasks:
+            jobs = [tasks.create_task(self._take(calls, urgent=urgent, slots=slots)) for urgent, slots in self._slots()]
             tasks.create_task(self._beat())
             tasks.create_task(self._sweep())
             tasks.create_task(self._clean())
@@ -60,20 +57,15 @@ class Worker:
             for job in jobs:
                 job.cancel()
 
-    def _slots(self) -> list[tuple[list[str], int]]:
-        """Queues and how many jobs of them run at once: a slot of their own keeps single uploads from waiting."""
-        return [([SINGLE_QUEUE], 1), ([SINGLE_QUEUE, BULK_QUEUE], max(1, self.settings.ingest_concurrency - 1))]
+    def _slots(self) -> list[tuple[bool, int]]:
+        """Which calls are taken and how many at once: a slot of their own keeps single uploads from waiting."""
+        return [(True, 1), (False, max(1, self.settings.ingest_concurrency - 1))]
 
-    async def _take(self, app: "App", queues: list[str], slots: int) -> None:
-        await app.run_worker_async(
-            name=self.name,
-            queues=queues,
-            concurrency=slots,
-            fetch_job_polling_interval=POLL_SECONDS,
-            delete_jobs="always",
-            install_signal_handlers=False,
-            shutdown_graceful_timeout=STOP_SECONDS,
-        )
+    async def _take(self, calls: "Calls", *, urgent: bool, slots: int) -> None:
+        while not self.stop.is_set():
+            with _patience("jobs"):
+                await calls.take(name=self.name, urgent=urgent, slots=slots)
+            await self._wait(PAUSE_SECONDS)
 
     async def run_job(self, *, urgent: bool) -> None:
         """Ingest what waits; the documents in hand are leased to this job alone, and the lease is renewed meanwhile."""
@@ -86,6 +78,7 @@ class Worker:
                 urgent=urgent,
                 ports=self.ports,
                 parser=self.parser,
+                stop=self.stop,
             )
         except UnavailableError as error:  # the leases run out, and the sweep finds the documents
             ERRORS.labels("ingest", type(error).__name__).inc()

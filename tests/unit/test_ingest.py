@@ -100,7 +100,12 @@ async def run(ports: Ports, *documents: Document | UUID, parser: Reader | None =
 async def run_all(ports: Ports, *, parser: Reader | None = None) -> int:
     """A worker that takes what waits until nothing is left."""
     return await ingest_waiting(
-        owner=uuid4().hex, lease_seconds=LEASE_SECONDS, urgent=False, ports=ports, parser=parser or Reader()
+        owner=uuid4().hex,
+        lease_seconds=LEASE_SECONDS,
+        urgent=False,
+        ports=ports,
+        parser=parser or Reader(),
+        stop=asyncio.Event(),
     )
 
 
@@ -313,14 +318,16 @@ async def test_a_cancelled_job_gives_its_documents_back(desk: Desk, embedder: Co
     store = await desk.store()
     document = await desk.put(store, "some text")
 
+    started = asyncio.Event()
+
     async def never(texts: Sequence[str]) -> Vectors:
+        started.set()
         await asyncio.sleep(3600)
         raise AssertionError("unreachable")
 
     embedder.embed = never  # type: ignore[method-assign]
     task = asyncio.create_task(run_all(desk.ports))
-    while not (await desk.ports.jobs.depth())["running"]:
-        await asyncio.sleep(0)
+    await started.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

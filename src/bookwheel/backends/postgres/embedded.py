@@ -84,7 +84,7 @@ class EmbeddedPostgres:
             self._spawn(user)
             if self._answers(deadline):
                 return
-            if time.monotonic() > deadline or not self._held_by_remains():
+            if time.monotonic() > deadline or not (self._held_by_remains() or self._was_killed()):
                 raise self._not_started()
             time.sleep(RETRY_SECONDS)
 
@@ -149,6 +149,10 @@ class EmbeddedPostgres:
     def _held_by_remains(self) -> bool:
         """Whether processes of a killed server still hold its memory; they end by themselves in a moment."""
         return any(sign in self._log_tail() for sign in ("shared memory block", "lock file"))
+
+    def _was_killed(self) -> bool:
+        """Whether somebody ended it from outside while it started or recovered."""
+        return self.process is not None and (self.process.returncode or 0) < 0
 
     def _log_tail(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-LOG_TAIL:])

@@ -56,7 +56,7 @@ WHERE d.status = 'in_progress' ORDER BY d.id FOR KEY SHARE OF d
 
 # What is still the wanted version, locked in id order so that two publishers cannot wait for each other.
 STILL_WANTED = """
-SELECT d.id, d.live_version FROM documents d JOIN unnest(%s::uuid[], %s::integer[]) AS u (id, version)
+SELECT d.id FROM documents d JOIN unnest(%s::uuid[], %s::integer[]) AS u (id, version)
     ON d.id = u.id AND d.version = u.version
 WHERE d.status = 'in_progress' ORDER BY d.id FOR UPDATE OF d
 """
@@ -148,15 +148,14 @@ class PostgresIngestion:
 
         async def work(connection: Connection) -> list[Claim]:
             versions = ([claim.document_id for claim in claims], [claim.version for claim in claims])
-            wanted: dict[UUID, int | None] = {row[0]: row[1] for row in await rows(connection, STILL_WANTED, versions)}
+            wanted = {row[0] for row in await rows(connection, STILL_WANTED, versions)}
             published = [claim for claim in claims if claim.document_id in wanted]
             overtaken = [claim for claim in claims if claim.document_id not in wanted]
             await remove_dead_versions(connection, [written(claim) for claim in overtaken])
             if published:
                 titles = [claim.title for claim in published]
                 await connection.execute(FLIP.encode(), ([claim.document_id for claim in published], titles))
-                replaced = [claim for claim in published if wanted[claim.document_id] is not None]
-                await remove_dead_versions(connection, [written(claim) for claim in replaced])
+                await remove_dead_versions(connection, [written(claim) for claim in published if claim.version > 1])
                 await _announce(connection, published)
             await _unlease(connection, claims)
             return published

@@ -5,18 +5,23 @@ transaction as the catalog's rows. A worker that is woken takes documents from t
 losing the table loses nothing, and a lost call is made again by `wake`.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Self
 from uuid import UUID
 
 from procrastinate import App, PsycopgConnector
+from procrastinate.exceptions import ConnectorException
 
 from bookwheel.backends.postgres.database import Connection, Database, rows
 from bookwheel.backends.postgres.removal import Written, remove_dead_versions, remove_documents
+from bookwheel.errors import DatabaseUnavailableError
 from bookwheel.types import Job, JobState, Scope
 
 SINGLE, BULK = "single", "bulk"  # queues: a user's single upload has workers of its own
 TASK = "ingest"
+POLL_SECONDS = 1.0  # for calls, when a notification was lost
+STOP_SECONDS = 10.0  # that running jobs get to finish
 WORKER_SILENCE_SECONDS = 30  # after which procrastinate counts a worker as dead
 
 CALL = """
@@ -143,15 +148,45 @@ class PostgresJobs:
         return await self.database.transact(work)
 
 
-def job_app(url: str, run: Callable[..., Awaitable[None]]) -> App:
-    """Procrastinate's app with our one task: `run(urgent=...)` is called when documents wait."""
-    app = App(connector=PsycopgConnector(conninfo=url, min_size=1, max_size=4))
+class Calls:
+    """What wakes this worker: `run(urgent=...)` is called when documents wait. Use it as a context manager."""
 
-    @app.task(name=TASK)
-    async def ingest(*, urgent: bool) -> None:
-        await run(urgent=urgent)
+    def __init__(self, url: str, run: Callable[..., Awaitable[None]]) -> None:
+        self.app = App(connector=PsycopgConnector(conninfo=url, min_size=1, max_size=4))
 
-    return app
+        @self.app.task(name=TASK)
+        async def ingest(*, urgent: bool) -> None:
+            await run(urgent=urgent)
+
+    async def __aenter__(self) -> Self:
+        with _translated():
+            await self.app.open_async()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.app.close_async()
+
+    async def take(self, *, name: str, urgent: bool, slots: int) -> None:
+        """Answer calls, with `urgent` only those for single uploads, until cancelled; then what runs gets some seconds
+        to finish. Raises DatabaseUnavailableError."""
+        with _translated():
+            await self.app.run_worker_async(
+                name=name,
+                queues=[SINGLE] if urgent else [SINGLE, BULK],
+                concurrency=slots,
+                fetch_job_polling_interval=POLL_SECONDS,
+                delete_jobs="always",
+                install_signal_handlers=False,
+                shutdown_graceful_timeout=STOP_SECONDS,
+            )
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except ConnectorException as error:
+        raise DatabaseUnavailableError from error
 
 
 def _inside(scope: Scope) -> dict[str, Any]:

@@ -54,7 +54,12 @@ async def _apply(connection: AsyncConnection[TupleRow], name: str, sql: str) -> 
 
 
 async def ensure_space(url: str, *, model: str, revision: str, dimensions: int) -> Space:
-    """The embedding space with its vector table, made when it is new."""
+    """The embedding space with its vector table, made when it is new. Raises DatabaseUnavailableError."""
+    with translated():
+        return await _ensure_space(url, model, revision, dimensions)
+
+
+async def _ensure_space(url: str, model: str, revision: str, dimensions: int) -> Space:
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection, connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
         found = await connection.execute(
