@@ -15,7 +15,7 @@ import unicodedata
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from uuid import UUID
 
@@ -91,16 +91,20 @@ class TantivyIndex:
         self._writer: IndexWriter | None = None
         self._writing = threading.Lock()
         self._view: _View | None = None
+        self._position: tuple[_Stamp, int] | None = None  #: as of which commit of ours
 
     async def apply(self, changes: Sequence[Change], entries: AsyncIterator[KeywordEntry]) -> None:
         """See ports.KeywordIndex: one commit holds the removals, the live chunks and the position."""
         if changes:
             pulled = _pulled(entries, asyncio.get_running_loop())
-            await asyncio.to_thread(self._commit, lambda writer: self._apply(writer, changes, pulled))
+            work = partial(self._apply, changes=changes, entries=pulled)
+            await asyncio.to_thread(self._commit, work, changes[-1].sequence)
 
     async def position(self) -> int:
         """See ports.KeywordIndex. A writer makes an index where there is none, and throws away one it cannot read."""
         try:
+            if self._position is not None and self._position[0] == self._stamp():
+                return self._position[1]
             return self._current().position()
         except _MissingIndexError:
             if self.writable:  # so that readers find an empty index instead of none
@@ -112,7 +116,7 @@ class TantivyIndex:
 
     async def reset(self, position: int) -> None:
         """See ports.KeywordIndex."""
-        await asyncio.to_thread(self._commit, lambda writer: self._reset(writer, position))
+        await asyncio.to_thread(self._commit, IndexWriter.delete_all_documents, position)
 
     async def size(self) -> int:
         """See ports.KeywordIndex."""
@@ -151,28 +155,34 @@ class TantivyIndex:
             filters.append(_any_of(self._schema, "document", [document.hex for document in documents]))
         return [Query.const_score_query(query, 0.0) for query in filters]
 
-    def _current(self) -> "_View":
-        """The newest commit. Another process may have made it, so the file that names it is looked at each time."""
+    def _stamp(self) -> "_Stamp":
         try:
             meta = (self.directory / "meta.json").stat()
         except OSError as error:
             raise _MissingIndexError("The keyword index is not built yet; a worker builds it.") from error
-        stamp = (meta.st_mtime_ns, meta.st_ino)
+        return meta.st_mtime_ns, meta.st_ino
+
+    def _current(self) -> "_View":
+        """The newest commit. Another process may have made it, so the file that names it is looked at each time."""
+        stamp = self._stamp()
         view = self._view
         if view is None or view.stamp != stamp:
             with _translated():
                 self._view = view = _open_view(self.directory, self._schema, stamp)
         return view
 
-    def _commit(self, work: Callable[[IndexWriter], None]) -> None:
+    def _commit(self, work: Callable[[IndexWriter], object], position: int) -> None:
         if not self.writable:
             raise IndexUnavailableError("This process only reads the keyword index; a worker writes it.")
         with self._writing, self._thrown_away_if_broken(), _translated():
             writer = self._writer or self._open_writer()
             self._writer = None  # after an error, what it holds uncommitted goes with it
+            self._position = None
             work(writer)
+            self._note(writer, position)
             writer.commit()
             self._writer = writer
+            self._position = self._stamp(), position
 
     @contextmanager
     def _thrown_away_if_broken(self) -> Iterator[None]:
@@ -207,17 +217,12 @@ class TantivyIndex:
             published = last.get(entry.document_id)
             if published is None or published.operation == "publish":
                 writer.add_document(_document(entry))
-        self._note(writer, changes[-1].sequence)
 
     def _up_to(self, change: Change) -> Query:
         """The chunks of the change's document, of its version and below."""
         document = Query.term_query(self._schema, "document", change.document_id.hex, "basic")
         versions = Query.range_query(self._schema, "version", FieldType.Integer, upper_bound=change.version)
         return Query.boolean_query([(Occur.Must, document), (Occur.Must, versions)])
-
-    def _reset(self, writer: IndexWriter, position: int) -> None:
-        writer.delete_all_documents()
-        self._note(writer, position)
 
     def _note(self, writer: IndexWriter, position: int) -> None:
         writer.delete_documents_by_term("kind", POSITION)
@@ -231,7 +236,7 @@ class TantivyIndex:
 class _View:
     """One commit, as a reader sees it."""
 
-    stamp: tuple[int, int]  #: of the file that names the commit
+    stamp: "_Stamp"
     schema: Schema
     searcher: Searcher
     kinds: Mapping[str, int]  #: the languages that chunks were analysed in, and how many in each
@@ -298,6 +303,7 @@ class _View:
         return Query.boost_query(query, _rarity(own * self.size, self.size) / _rarity(count, self.size))
 
 
+_Stamp = tuple[int, int]  # time and inode of the file that names a commit
 _Terms = Mapping[str, int]  # the forms of one word, and how many chunks hold each
 
 
@@ -376,7 +382,7 @@ def _any_of(schema: Schema, field: str, terms: Sequence[str]) -> Query:
     return Query.term_set_query(schema, field, terms)
 
 
-def _open_view(directory: Path, schema: Schema, stamp: tuple[int, int]) -> _View:
+def _open_view(directory: Path, schema: Schema, stamp: "_Stamp") -> _View:
     index = Index(schema, str(directory))
     index.config_reader("manual")
     searcher = index.searcher()
