@@ -238,8 +238,9 @@ class Jobs(Protocol):
     """Durable work, one job for each document version that is not finished. The catalog is the truth: what a queue
     loses costs time, not data."""
 
-    async def wake(self) -> None:
-        """See that a worker looks at what waits; forget what dead workers left in the queue."""
+    async def wake(self) -> bool:
+        """See that a worker looks at what waits; forget what dead workers left in the queue. Returns whether anything
+        waits."""
 
     async def depth(self) -> Mapping[str, int]:
         """Jobs of all tenants by state, without the ended ones."""

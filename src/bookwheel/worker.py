@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bookwheel.backends.postgres.jobs import Calls
 
 SWEEP_SECONDS = 1.0
+TEND_SECONDS = 2.0
 CLEAN_SECONDS = 10.0
 PAUSE_SECONDS = 0.5  # after the database was away
 
@@ -50,6 +51,7 @@ class Worker:
             jobs = [tasks.create_task(self._take(calls, urgent=urgent, slots=slots)) for urgent, slots in self._slots()]
             tasks.create_task(self._beat())
             tasks.create_task(self._sweep())
+            tasks.create_task(self._tend())
             tasks.create_task(self._clean())
             tasks.create_task(follow(self.ports, self.stop))
             tasks.create_task(run_sources(self.ports, self.settings, self.stop, self.name))
@@ -96,6 +98,10 @@ class Worker:
         while await self._wait(SWEEP_SECONDS):
             with _patience("sweep"):
                 await self.ports.jobs.wake()
+
+    async def _tend(self) -> None:
+        while await self._wait(TEND_SECONDS):
+            with _patience("tend"):
                 depth = await self.ports.jobs.depth()
                 for state, count in depth.items():
                     QUEUE_DEPTH.labels(state).set(count)

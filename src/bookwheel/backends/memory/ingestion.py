@@ -203,8 +203,9 @@ class MemoryJobs:
     def __init__(self, database: MemoryDatabase) -> None:
         self.database = database
 
-    async def wake(self) -> None:
+    async def wake(self) -> bool:
         """See ports.Jobs."""
+        return (await self.depth())[JobState.WAITING] > 0
 
     async def depth(self) -> dict[str, int]:
         """See ports.Jobs."""

@@ -44,8 +44,24 @@ UNFINISHED = """
 FROM documents d JOIN stores s ON s.id = d.store_id LEFT JOIN leases l ON l.document_id = d.id
 WHERE d.status = 'in_progress'
 """
-WAITING = f"SELECT DISTINCT d.urgent {UNFINISHED} AND ({STATE}) = 'waiting'"
-DEPTH = f"SELECT {STATE} AS state, count(*) {UNFINISHED} GROUP BY 1"
+WAITING = f"""
+SELECT EXISTS (SELECT {UNFINISHED} AND d.urgent AND ({STATE}) = 'waiting'),
+    EXISTS (SELECT {UNFINISHED} AND NOT d.urgent AND ({STATE}) = 'waiting')
+"""
+
+# From the stores' counters: counting the documents of a large load takes too long.
+DEPTH = f"""
+WITH busy AS (
+    SELECT {STATE} AS state, s.paused AS paused FROM leases l JOIN documents d ON d.id = l.document_id
+        JOIN stores s ON s.id = d.store_id WHERE d.status = 'in_progress' AND l.expires_at >= clock_timestamp()
+    UNION ALL
+    SELECT 'retrying', false {UNFINISHED} AND d.retry_at > clock_timestamp() AND ({STATE}) = 'retrying'
+)
+SELECT (SELECT coalesce(sum(in_progress), 0)::bigint FROM stores WHERE NOT paused),
+    (SELECT coalesce(sum(in_progress), 0)::bigint FROM stores WHERE paused),
+    count(*) FILTER (WHERE state = 'running'), count(*) FILTER (WHERE state = 'running' AND paused),
+    count(*) FILTER (WHERE state = 'retrying') FROM busy
+"""
 
 JOBS = f"""
 SELECT d.id, d.store_id, d.file_id, d.external_id, d.filename, d.version, d.live_version, {STATE}, d.urgent, d.attempts,
@@ -93,20 +109,30 @@ class PostgresJobs:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    async def wake(self) -> None:
+    async def wake(self) -> bool:
         """See ports.Jobs."""
 
-        async def work(connection: Connection) -> None:
+        async def work(connection: Connection) -> bool:
             await connection.execute(FORGET_DEAD.encode(), (WORKER_SILENCE_SECONDS,))
-            for (urgent,) in await rows(connection, WAITING):
-                await call_workers(connection, urgent=urgent)
+            single, bulk = (await rows(connection, WAITING))[0]
+            if single:
+                await call_workers(connection, urgent=True)
+            if bulk:
+                await call_workers(connection, urgent=False)
+            return bool(single or bulk)
 
-        await self.database.transact(work)
+        return await self.database.transact(work)
 
     async def depth(self) -> dict[str, int]:
         """See ports.Jobs."""
-        counts = {state.value: 0 for state in (JobState.WAITING, JobState.RUNNING, JobState.RETRYING, JobState.PAUSED)}
-        return counts | {row[0]: row[1] for row in await self.database.fetch(DEPTH)}
+        active, paused, running, running_paused, retrying = (await self.database.fetch(DEPTH))[0]
+        waiting = max(0, active - (running - running_paused) - retrying)
+        return {
+            JobState.WAITING.value: waiting,
+            JobState.RUNNING.value: running,
+            JobState.RETRYING.value: retrying,
+            JobState.PAUSED.value: max(0, paused - running_paused),
+        }
 
     async def list(
         self, *, scope: Scope, state: JobState | None = None, limit: int, after: UUID | None = None

@@ -11,6 +11,7 @@ ALTER TABLE documents
 
 DROP INDEX documents_unfinished;
 CREATE INDEX documents_unfinished ON documents (urgent DESC, updated_at, id) WHERE status = 'in_progress';
+CREATE INDEX documents_retrying ON documents (retry_at) WHERE status = 'in_progress' AND retry_at IS NOT NULL;
 CREATE INDEX documents_dead ON documents (tenant_id, updated_at) WHERE status IN ('failed', 'cancelled');
 
 -- A lease that ran out unreleased means that a worker died with the document in hand; a parked one was only set aside.
