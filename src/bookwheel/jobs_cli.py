@@ -87,19 +87,18 @@ def jobs_app(open_client: OpenClient, out: Console) -> typer.Typer:
 
 
 def show_jobs(out: Console, jobs: list[dict[str, Any]], *, more: bool) -> None:
-    """A table with the reason under each job that has trouble."""
+    """Each job on a line, with what troubles it below."""
     if not jobs:
         out.print("Nothing waits, nothing failed.")
-        return
-    table = Table("state", "document", "id", "version", "tries", box=None, pad_edge=False, header_style="dim")
     for job in jobs:
-        style = STYLES.get(job["state"], "")
         state = job["state"] + (f" in {max(0, job['retry_at'] - int(time.time()))} s" if job["retry_at"] else "")
-        name = Text(job["external_id"] or job["filename"], overflow="fold")
-        table.add_row(Text(state, style=style), name, job["id"], str(job["version"]), str(job["attempts"] + 1))
+        state += f", {job['chunks_written']} passages written" if job["chunks_written"] else ""
+        state += f", {job['attempts']} tries" if job["attempts"] else ""
+        style = STYLES.get(job["state"], "dim")
+        name = printable(job["external_id"] or job["filename"])
+        out.print(f"{job['id']}  [{style}]{state}[/{style}]  {name}", highlight=False, soft_wrap=True)
         if job["last_error"]:
-            table.add_row("", Text(job["last_error"]["message"], style="dim", overflow="fold"), "", "", "")
-    out.print(table)
+            out.print(f"  [dim]{printable(job['last_error']['message'])}[/dim]", highlight=False, soft_wrap=True)
     if more:
         out.print("… and more: --limit shows up to 500.")
 

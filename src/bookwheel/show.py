@@ -11,6 +11,7 @@ from rich.text import Text
 
 from bookwheel.doctor import Finding
 
+ID_WIDTH = 35
 PREVIEW = 300  # characters of a passage
 MIB = 1 << 20
 
@@ -76,6 +77,8 @@ def hits(console: Console, page: Mapping[str, Any]) -> None:
 def status(console: Console, overview: Mapping[str, Any], stores: Iterable[Mapping[str, Any]]) -> None:
     """Stores with their documents, and what waits."""
     table = Table("store", "id", "completed", "in progress", "failed", "MiB", box=None, pad_edge=False)
+    table.columns[1].no_wrap = True
+    table.columns[1].min_width = ID_WIDTH  # it is there to be copied
     for column in table.columns[2:]:
         column.justify = "right"
     for store in stores:
@@ -83,8 +86,8 @@ def status(console: Console, overview: Mapping[str, Any], stores: Iterable[Mappi
         numbers = (str(counts[name]) for name in ("completed", "in_progress", "failed"))
         table.add_row(Text(store["name"]), store["id"], *numbers, f"{store['usage_bytes'] / MIB:.1f}")
     console.print(table)
-    queues = ", ".join(f"{name}: {count}" for name, count in overview["queues"].items())
-    console.print(f"\njobs waiting or running: {queues}; embedder {overview['embedding_model']}", highlight=False)
+    queues = ", ".join(f"{count} {name}" for name, count in overview["queues"].items())
+    console.print(f"\njobs: {queues}; embedder {overview['embedding_model']}", highlight=False)
     if behind := overview["keywords_behind"]:
         console.print(f"[yellow]the keyword index is {behind} changes behind[/yellow]", highlight=False)
 

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Column, Table
 
 from bookwheel.adding import printable
 from bookwheel.client import POLL_SECONDS, Client
@@ -169,21 +168,19 @@ def duration(text: str) -> float:
 
 
 def show_sources(out: Console, sources: Iterable[Mapping[str, Any]], stores: Mapping[str, str]) -> None:
-    """A table of sources."""
-    table = Table("id", "kind", Column("place", overflow="fold"), "store", "schedule", "last run", "state", box=None)
-    table.add_column("last error", overflow="fold")
-    for source in sources:
-        table.add_row(
-            source["id"][:SHORT_ID],
-            source["kind"],
-            printable(source["place"]),
-            printable(stores.get(source["vector_store_id"], "")),
-            _every(source["every_seconds"]),
-            _moment(source["last_run_at"]),
-            "{status}: {total}/{failed} failed".format(status=source["status"], **source["document_counts"]),
-            printable((source["last_error"] or {}).get("message", "")),
-        )
-    out.print(table if table.row_count else "no sources; add one with `bookwheel sources add`")
+    """What is kept in step with what, each with its state below it."""
+    listed = list(sources)
+    if not listed:
+        out.print("no sources; add one with `bookwheel sources add`")
+    for source in listed:
+        counts, store = source["document_counts"], printable(stores.get(source["vector_store_id"], ""))
+        place = f"[cyan]{printable(source['place'])}[/cyan]"
+        out.print(f"[bold]{source['id'][:SHORT_ID]}[/bold]  {source['kind']} {place} → {store}", highlight=False)
+        state = f"{source['status']}, {counts['total']} documents, {counts['failed']} failed"
+        when = f"every {_every(source['every_seconds'])}, last run {_moment(source['last_run_at'])}"
+        out.print(f"  [dim]{state}, {when}[/dim]", highlight=False)
+        if source["last_error"]:
+            out.print(f"  [red]{printable(source['last_error']['message'])}[/red]", highlight=False)
 
 
 def _every(seconds: float) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from tests.chaos.plan import MARKER, Item
 from tests.chaos.snapshot import ChunkRow, Snapshot
 
-# Between scores of the same hit in two runs: in bfloat16 a vector depends, in its third digit, on the texts beside it in
+# Between scores of the same hit in two runs: a bfloat16 vector depends, in its third digit, on the texts beside it in
 # its batch (0.002 seen); which document is found, and which text it shows, must be the same.
 TOLERANCE = 5e-3
 Ranking = Sequence[tuple[str, float]]  # external id and score, best first

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -234,6 +235,39 @@ def test_orphans_are_found_and_repaired(data_dir: Path) -> None:
         client.wait_for_keywords()
         assert set(client.call("GET", "/v1/orphans")["counts"].values()) == {0}
         assert found(client, store_id, "birds that sleep while flying")[0] == "two"
+
+
+def test_the_same_file_twice_at_once_is_one_document(client: Client, live_server: LiveServer) -> None:
+    """Racing puts of one id end in one document with one set of passages; the loser's file may be removed."""
+    store_id = new_store(client)
+
+    def attach(number: int) -> str:
+        with Client(live_server.url) as racer:
+            uploaded = racer.upload("tern.txt", b"The tern flies from pole to pole.")
+            body = {"file_id": uploaded["id"], "external_id": "tern"}
+            return str(racer.call("POST", f"/v1/vector_stores/{store_id}/files", json=body)["document_id"])
+
+    with ThreadPoolExecutor(8) as pool:
+        made = set(pool.map(attach, range(8)))
+    counts = client.wait(store_id)
+    assert (len(made), counts["completed"], counts["total"]) == (1, 1, 1)
+    document = client.call("GET", f"/v1/vector_stores/{store_id}/documents/tern")
+    assert document["chunk_count"] == 1
+    assert found(client, store_id, "which bird flies to both poles") == ["tern"]
+
+
+def test_a_delete_during_ingest_wins(client: Client) -> None:
+    """A long document that is deleted while it is read never appears, and leaves nothing behind."""
+    store_id = new_store(client)
+    text = "\n\n".join(f"Verse {number} of the saga tells of the whale. " * 8 for number in range(2000))
+    list(client.put_documents(store_id, [{"id": "saga", "text": text}]))
+    eventually(lambda: bool(client.call("GET", "/v1/jobs", params={"state": "running", "store_id": store_id})["data"]))
+    client.delete_document(store_id, "saga")
+    assert found(client, store_id, "whale saga") == []
+    eventually(lambda: client.call("GET", "/v1/status")["queues"]["running"] == 0)
+    assert found(client, store_id, "whale saga") == []
+    counts = client.call("GET", "/v1/orphans")["counts"]
+    assert (counts["chunks"], counts["vectors"]) == (0, 0)
 
 
 def test_bytes_of_a_deleted_file_go(client: Client, live_server: LiveServer) -> None:
