@@ -80,7 +80,10 @@ def fits(text: str, span: Span, knife: Knife) -> bool:
     if span.end - span.start > MAX_CHARACTERS * knife.size:
         return False
     part = text[span.start : span.end]
-    return len(part.encode()) <= knife.size or len(knife.tokenizer.encode(part, add_special_tokens=False)) <= knife.size
+    if len(part.encode()) <= knife.size:
+        return True
+    (code,) = knife.tokenizer.encode_batch_fast([part], add_special_tokens=False)  # without offsets: a third faster
+    return len(code) <= knife.size
 
 
 def _visible(text: str, start: int, end: int) -> int:

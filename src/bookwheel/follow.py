@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import structlog
 
+from bookwheel.background import waited
 from bookwheel.errors import UnavailableError
 from bookwheel.ports import Ports
 from bookwheel.telemetry import ERRORS, stage
@@ -36,7 +37,7 @@ async def follow(ports: Ports, stop: asyncio.Event) -> None:
             log.warning("keyword index waits", reason=error.message)
             pause = PAUSE_SECONDS
         if pause:
-            await _sleep(pause, stop)
+            await waited(pause, stop)
 
 
 async def catch_up(ports: Ports) -> int:
@@ -90,11 +91,3 @@ async def _in_batches(changes: AsyncIterator[Change]) -> AsyncIterator[list[Chan
             batch = []
     if batch:
         yield batch
-
-
-async def _sleep(seconds: float, stop: asyncio.Event) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        return

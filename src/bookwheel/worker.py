@@ -1,18 +1,17 @@
 """The worker process: runs jobs, keeps leases alive, re-queues what was lost, follows the outbox."""
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
 import socket
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import structlog
 
 from bookwheel.app import open_ports, worker_calls
+from bookwheel.background import patience, waited
 from bookwheel.errors import UnavailableError
 from bookwheel.follow import follow
 from bookwheel.ingest import ingest_waiting
@@ -65,9 +64,9 @@ class Worker:
 
     async def _take(self, calls: "Calls", *, urgent: bool, slots: int) -> None:
         while not self.stop.is_set():
-            with _patience("jobs"):
+            with patience("jobs"):
                 await calls.take(name=self.name, urgent=urgent, slots=slots)
-            await self._wait(PAUSE_SECONDS)
+            await waited(PAUSE_SECONDS, self.stop)
 
     async def run_job(self, *, urgent: bool) -> None:
         """Ingest what waits; the documents in hand are leased to this job alone, and the lease is renewed meanwhile."""
@@ -89,19 +88,19 @@ class Worker:
             self.owners.discard(owner)
 
     async def _beat(self) -> None:
-        while await self._wait(self.settings.lease_seconds / 4):
-            with _patience("lease"):
+        while await waited(self.settings.lease_seconds / 4, self.stop):
+            with patience("lease"):
                 await self.ports.ingestion.renew(tuple(self.owners), lease_seconds=self.settings.lease_seconds)
 
     async def _sweep(self) -> None:
         """The catalog is the truth: what it says is waiting is called for again, whatever became of the queue."""
-        while await self._wait(SWEEP_SECONDS):
-            with _patience("sweep"):
+        while await waited(SWEEP_SECONDS, self.stop):
+            with patience("sweep"):
                 await self.ports.jobs.wake()
 
     async def _tend(self) -> None:
-        while await self._wait(TEND_SECONDS):
-            with _patience("tend"):
+        while await waited(TEND_SECONDS, self.stop):
+            with patience("tend"):
                 depth = await self.ports.jobs.depth()
                 for state, count in depth.items():
                     QUEUE_DEPTH.labels(state).set(count)
@@ -110,28 +109,11 @@ class Worker:
                     log.info("vector index tended", done=done)
 
     async def _clean(self) -> None:
-        while await self._wait(CLEAN_SECONDS):
-            with _patience("clean"):
+        while await waited(CLEAN_SECONDS, self.stop):
+            with patience("clean"):
                 removed = await remove_dead_blobs(self.ports)
                 if removed:
                     log.info("bytes of deleted files removed", files=removed)
-
-    async def _wait(self, seconds: float) -> bool:
-        """Wait; False when it is time to stop."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self.stop.wait()
-        return not self.stop.is_set()
-
-
-@contextlib.contextmanager
-def _patience(part: str) -> Iterator[None]:
-    """A background task outlives a database that is away for a while."""
-    try:
-        yield
-    except UnavailableError as error:
-        ERRORS.labels(part, type(error).__name__).inc()
-        log.warning("background task waits", part=part, reason=error.message)
 
 
 async def work(settings: Settings) -> None:

@@ -1,52 +1,21 @@
 """Citations: quotes are always the document's own text, and streaming changes nothing."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
-from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bookwheel.citations import CitationStream, cite, verify
+from bookwheel.testing.doubles import a_hit
 from bookwheel.types import Citation, Hit
 
 FIRST = "# Dams\n\nDr. Lee built 3.5 dams in 1990. They hold\nback *water* for the U.S. city. Nobody swims."
 SECOND = "東大寺は奈良にある。大仏は有名である。高さは約15メートルだ。"
 
 
-def hit(text: str, start: int = 0) -> Hit:
-    """A hit with this text at this place of its document."""
-    nobody = UUID(int=0)
-    return Hit(
-        chunk_id=start,
-        score=1.0,
-        dense=None,
-        keyword=None,
-        text=text,
-        start=start,
-        end=start + len(text),
-        page=None,
-        heading_path=(),
-        language="en",
-        ordinal=0,
-        document_id=nobody,
-        store_id=nobody,
-        file_id=None,
-        external_id=None,
-        filename="f",
-        title=None,
-        version=1,
-        sha256=bytes(32),
-        attributes={},
-        access=None,
-        created_at=datetime.fromtimestamp(0, UTC),
-        updated_at=datetime.fromtimestamp(0, UTC),
-    )
-
-
 DOCUMENT = "x" * 100 + FIRST + "y" * 11 + SECOND
-HITS = [hit(FIRST, 100), hit(SECOND, 111 + len(FIRST))]
+HITS = [a_hit(FIRST, start=100), a_hit(SECOND, start=111 + len(FIRST))]
 
 
 def stream(draft: list[str], hits: list[Hit]) -> tuple[str, tuple[Citation, ...]]:
@@ -124,7 +93,7 @@ def test_each_marker_belongs_to_its_own_claim() -> None:
 
 def test_blank_hits_are_unknown() -> None:
     """A hit without text cannot support anything."""
-    assert cite("A [1].", [hit(" \n")]) == ("A.", ())
+    assert cite("A [1].", [a_hit(" \n")]) == ("A.", ())
 
 
 def test_text_flows_at_once() -> None:
@@ -171,7 +140,7 @@ def test_quotes_are_always_verbatim(draft: str, texts: list[str]) -> None:
     """Whatever is drafted about whatever passages, each quote is the document's text at its offsets, and not empty."""
     document, hits = "", []
     for text in texts:
-        hits.append(hit(text, len(document)))
+        hits.append(a_hit(text, start=len(document)))
         document += text + "|"
     final, citations = cite(draft, hits)
     for citation in citations:

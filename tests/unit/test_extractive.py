@@ -1,8 +1,6 @@
 """The extractive generator: few sentences, each of them in its passage, and silence where nothing supports one."""
 
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime
-from uuid import UUID
 
 import numpy as np
 import pytest
@@ -15,6 +13,7 @@ from bookwheel.citations import cite, verify
 from bookwheel.errors import EmbedderUnavailableError
 from bookwheel.ports import Vectors
 from bookwheel.sentences import words
+from bookwheel.testing.doubles import a_hit
 from bookwheel.types import Hit
 
 DAM = (
@@ -24,36 +23,6 @@ DAM = (
 RIVER = "The Colorado River is 2,330 km long. Seven U.S. states share its water. Fishing is popular."
 FILING = "Net revenue rose 8 % to $4.1 billion. The Company repurchased shares. Goodwill impairment was not recorded."
 TEMPLE = "東大寺は奈良県奈良市にある寺院である。大仏の高さは約15メートルである。聖武天皇が8世紀に建立した。"
-
-
-def hit(text: str, *, score: float = 1.0, start: int = 0, title: str | None = None) -> Hit:
-    """A hit with this text at this place of its document."""
-    nobody = UUID(int=0)
-    return Hit(
-        chunk_id=start,
-        score=score,
-        dense=None,
-        keyword=None,
-        text=text,
-        start=start,
-        end=start + len(text),
-        page=None,
-        heading_path=(),
-        language="en",
-        ordinal=0,
-        document_id=nobody,
-        store_id=nobody,
-        file_id=None,
-        external_id=None,
-        filename="f",
-        title=title,
-        version=1,
-        sha256=bytes(32),
-        attributes={},
-        access=None,
-        created_at=datetime.fromtimestamp(0, UTC),
-        updated_at=datetime.fromtimestamp(0, UTC),
-    )
 
 
 class LetterEmbedder:
@@ -108,13 +77,15 @@ async def answer(generator: ExtractiveGenerator, question: str, hits: Sequence[H
 )
 async def test_the_answering_sentence_is_written(embedder: OpenVinoEmbedder, question: str, best: str) -> None:
     """The sentence that answers is among those written, behind it the number of its passage."""
-    hits = [hit(DAM, title="Hoover Dam"), hit(RIVER, score=0.6, title="Colorado River")]
+    hits = [a_hit(DAM, title="Hoover Dam"), a_hit(RIVER, score=0.6, title="Colorado River")]
     assert best in await answer(ExtractiveGenerator(embedder), question, hits)
 
 
 async def test_japanese_is_answered_by_words(embedder: OpenVinoEmbedder) -> None:
     """Where the model cannot read the language, shared characters find the sentence."""
-    draft = await answer(ExtractiveGenerator(embedder), "大仏の高さは何メートルですか？", [hit(FILING), hit(TEMPLE)])
+    draft = await answer(
+        ExtractiveGenerator(embedder), "大仏の高さは何メートルですか？", [a_hit(FILING), a_hit(TEMPLE)]
+    )
     assert "大仏の高さは約15メートルである。 [2]" in draft
 
 
@@ -123,7 +94,7 @@ async def test_japanese_is_answered_by_words(embedder: OpenVinoEmbedder) -> None
 )
 async def test_strangers_get_no_answer(embedder: OpenVinoEmbedder, question: str) -> None:
     """A question about something else than the passages speak of gets the empty stream."""
-    hits = [hit(FILING, title="Annual report"), hit(RIVER, title="Colorado River"), hit(TEMPLE, title="東大寺")]
+    hits = [a_hit(FILING, title="Annual report"), a_hit(RIVER, title="Colorado River"), a_hit(TEMPLE, title="東大寺")]
     assert await answer(ExtractiveGenerator(embedder), question, hits) == ""
 
 
@@ -131,26 +102,31 @@ async def test_strangers_get_no_answer(embedder: OpenVinoEmbedder, question: str
 async def test_nothing_to_read_gives_no_answer(texts: list[str]) -> None:
     """Without words in the hits nothing is written, and nothing embedded."""
     letters = LetterEmbedder()
-    assert await answer(ExtractiveGenerator(letters), "What?", [hit(text) for text in texts]) == ""
+    assert await answer(ExtractiveGenerator(letters), "What?", [a_hit(text) for text in texts]) == ""
     assert letters.calls == []
 
 
 async def test_words_answer_while_the_embedder_is_down() -> None:
     """An embedder that does not answer costs quality, not the answer."""
-    draft = await answer(ExtractiveGenerator(LetterEmbedder(down=True)), "Which states share the water?", [hit(RIVER)])
+    draft = await answer(
+        ExtractiveGenerator(LetterEmbedder(down=True)), "Which states share the water?", [a_hit(RIVER)]
+    )
     assert "Seven U.S. states share its water. [1]" in draft
 
 
 async def test_sentences_of_a_passage_keep_its_order() -> None:
     """The passage with the best sentence comes first, and its sentences as they stand in it."""
     text = "Alpha rivers flow. Beta rivers flow north fast. Gamma rivers."
-    draft = await answer(ExtractiveGenerator(LetterEmbedder()), "Do beta rivers flow north fast?", [hit(text)])
+    draft = await answer(ExtractiveGenerator(LetterEmbedder()), "Do beta rivers flow north fast?", [a_hit(text)])
     assert draft == "Alpha rivers flow. [1] Beta rivers flow north fast. [1] Gamma rivers. [1]"
 
 
 async def test_a_sentence_in_two_chunks_is_written_once() -> None:
     """Neighbouring chunks overlap; an answer does not repeat itself."""
-    hits = [hit("Dams hold water. Extra words here."), hit("water. Dams hold water. Other things there.", score=0.9)]
+    hits = [
+        a_hit("Dams hold water. Extra words here."),
+        a_hit("water. Dams hold water. Other things there.", score=0.9),
+    ]
     draft = await answer(ExtractiveGenerator(LetterEmbedder()), "Do dams hold water?", hits)
     assert draft.count("Dams hold water.") == 1
 
@@ -158,7 +134,7 @@ async def test_a_sentence_in_two_chunks_is_written_once() -> None:
 async def test_the_embedding_batch_is_bounded() -> None:
     """However much the hits hold, one batch of at most EMBEDDED sentences and the question is embedded."""
     letters = LetterEmbedder()
-    await answer(ExtractiveGenerator(letters), "Which dam?", [hit("A dam stands here. " * 5 + "More. " * 300)] * 20)
+    await answer(ExtractiveGenerator(letters), "Which dam?", [a_hit("A dam stands here. " * 5 + "More. " * 300)] * 20)
     assert [len(call) <= EMBEDDED + 1 for call in letters.calls] == [True]
 
 
@@ -187,7 +163,7 @@ async def test_every_written_sentence_is_cited_truly(texts: list[str]) -> None:
     """At most three sentences, one citation each, whose quote is the document's text and has the sentence's words."""
     document, hits = "", list[Hit]()
     for text in texts:
-        hits.append(hit(text, start=len(document)))
+        hits.append(a_hit(text, start=len(document)))
         document += text + "|"
     pieces = [piece async for piece in ExtractiveGenerator(LetterEmbedder()).generate("Do dams hold water?", hits)]
     _, citations = cite("".join(pieces), hits)

@@ -1,11 +1,10 @@
 """Running sources: due ones by lease, a few at once, and directories as soon as something happens in them."""
 
 import asyncio
-import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -13,6 +12,7 @@ from uuid import UUID, uuid4
 import structlog
 from watchfiles import Change, awatch
 
+from bookwheel.background import patience, waited
 from bookwheel.errors import BookwheelError, NotFoundError, UnavailableError
 from bookwheel.fetching import Fetcher
 from bookwheel.ports import Ports
@@ -100,23 +100,23 @@ class _Runner:
 
     async def run_due(self) -> None:
         """Start due sources; at the end cancel what runs."""
-        while await self._wait(POLL_SECONDS):
-            with _patience("sources"):
+        while await waited(POLL_SECONDS, self.stop):
+            with patience("sources"):
                 while len(self.running) < AT_ONCE and await self._start():
                     pass
         await _cancel(self.running.values())
 
     async def beat(self) -> None:
         """Tell that the runs are alive."""
-        while await self._wait(self.settings.lease_seconds / 3):
-            with _patience("sources"):
+        while await waited(self.settings.lease_seconds / 3, self.stop):
+            with patience("sources"):
                 for owner in list(self.running):
                     await self.ports.source_runs.renew(owner, lease_seconds=self.settings.lease_seconds)
 
     async def watch(self) -> None:
         """Have one watcher for each directory that is not paused."""
-        while await self._wait(WATCH_SECONDS):
-            with _patience("sources"):
+        while await waited(WATCH_SECONDS, self.stop):
+            with patience("sources"):
                 wanted = {source.id: str(source.config["path"]) for source in await self.ports.source_runs.watched()}
                 await self._adjust_watchers(wanted)
         await _cancel(task for _, task in self.watchers.values())
@@ -141,7 +141,7 @@ class _Runner:
         except UnavailableError as error:  # the lease runs out, and the run begins again
             log.warning("source waits", source=source.id.hex, reason=error.message)
         except asyncio.CancelledError:
-            with _patience("sources"):
+            with patience("sources"):
                 await self.ports.source_runs.release(owner)
             raise
         else:
@@ -189,20 +189,13 @@ class _Runner:
                     await self._wake(source_id)
         except OSError as error:
             log.warning("directory cannot be watched: its schedule alone counts", root=root, reason=str(error))
-            while await self._wait(WATCH_SECONDS) and await asyncio.to_thread(_Standing.of, root) is not None:
+            while await waited(WATCH_SECONDS, self.stop) and await asyncio.to_thread(_Standing.of, root) is not None:
                 pass
 
     async def _wake(self, source_id: UUID) -> None:
         await asyncio.sleep(min(LONGEST_REST_SECONDS, SHARE * max(0.0, self.took.get(source_id, 0.0) - 0.1)))
-        with _patience("sources"):
+        with patience("sources"):
             await self.ports.source_runs.wake([source_id])
-
-    async def _wait(self, seconds: float) -> bool:
-        """Wait; False when it is time to stop."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self.stop.wait()
-        return not self.stop.is_set()
 
 
 class _Filter:
@@ -252,13 +245,3 @@ async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
     for task in ending:
         task.cancel()
     await asyncio.gather(*ending, return_exceptions=True)
-
-
-@contextlib.contextmanager
-def _patience(part: str) -> Iterator[None]:
-    """A background task outlives a database that is away for a while."""
-    try:
-        yield
-    except UnavailableError as error:
-        ERRORS.labels(part, type(error).__name__).inc()
-        log.warning("background task waits", part=part, reason=error.message)

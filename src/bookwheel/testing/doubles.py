@@ -3,8 +3,10 @@
 import hashlib
 import re
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,36 @@ DIMENSIONS = 64
 HASH_SPACE = Space(id=1, model="hash", revision="1", dimensions=DIMENSIONS)
 ECHOED_HITS = 3
 WORD = re.compile(r"\w+")
+
+
+def a_hit(text: str, *, score: float = 1.0, start: int = 0, title: str | None = None, document: int = 0) -> Hit:
+    """A hit with this text at this place of its document."""
+    name = str(document)
+    return Hit(
+        chunk_id=start + document,
+        score=score,
+        dense=None,
+        keyword=None,
+        text=text,
+        start=start,
+        end=start + len(text),
+        page=None,
+        heading_path=(),
+        language="en",
+        ordinal=0,
+        document_id=UUID(int=document),
+        store_id=UUID(int=0),
+        file_id=None,
+        external_id=name,
+        filename=name,
+        title=title,
+        version=1,
+        sha256=bytes(32),
+        attributes={},
+        access=None,
+        created_at=datetime.fromtimestamp(0, UTC),
+        updated_at=datetime.fromtimestamp(0, UTC),
+    )
 
 
 class HashEmbedder:

@@ -1,13 +1,11 @@
 """The contract of ports.Generator."""
 
 import re
-from datetime import UTC, datetime
-from uuid import UUID
 
 import pytest
 
 from bookwheel.ports import Generator
-from bookwheel.types import Hit
+from bookwheel.testing.doubles import a_hit
 
 CITED = re.compile(r"\[(\d+)\]")
 QUESTION = "Which animal of the sea is the largest?"
@@ -15,35 +13,6 @@ PASSAGES = (
     "The blue whale is the largest animal of the sea. It eats krill.",
     "Sharks live in the sea as well. The largest shark is the whale shark.",
 )
-
-
-def hit(number: int, text: str) -> Hit:
-    """A hit with this text."""
-    return Hit(
-        chunk_id=number,
-        score=1.0 / number,
-        dense=0.8,
-        keyword=5.0,
-        text=text,
-        start=0,
-        end=len(text),
-        page=None,
-        heading_path=(),
-        language="en",
-        ordinal=0,
-        document_id=UUID(int=number),
-        store_id=UUID(int=1),
-        file_id=None,
-        external_id=str(number),
-        filename=str(number),
-        title=None,
-        version=1,
-        sha256=bytes(32),
-        attributes={},
-        access=None,
-        created_at=datetime.fromtimestamp(0, UTC),
-        updated_at=datetime.fromtimestamp(0, UTC),
-    )
 
 
 class GeneratorContract:
@@ -56,7 +25,7 @@ class GeneratorContract:
 
     async def test_answer_cites_its_hits(self, generator: Generator) -> None:
         """The answer has text, and every [n] in it counts a hit that was given."""
-        hits = [hit(number, text) for number, text in enumerate(PASSAGES, start=1)]
+        hits = [a_hit(text, score=1.0 / number, document=number) for number, text in enumerate(PASSAGES, start=1)]
         text = "".join([piece async for piece in generator.generate(QUESTION, hits)])
         assert "whale" in text
         cited = {int(number) for number in CITED.findall(text)}
@@ -70,7 +39,7 @@ class GeneratorContract:
     async def test_history_is_taken(self, generator: Generator) -> None:
         """What was said before may be given, in OpenAI's shape."""
         history = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Ask me."}]
-        pieces = [piece async for piece in generator.generate(QUESTION, [hit(1, PASSAGES[0])], history=history)]
+        pieces = [piece async for piece in generator.generate(QUESTION, [a_hit(PASSAGES[0])], history=history)]
         assert CITED.search("".join(pieces))
 
     def test_model_is_named(self, generator: Generator) -> None:
