@@ -23,7 +23,7 @@ from bookwheel.errors import BookwheelError, NotFoundError
 from bookwheel.jobs_cli import jobs_app, show_orphans
 from bookwheel.settings import Settings, load_settings
 from bookwheel.sources_cli import sources_app
-from bookwheel.supervisor import Stack, die_with_parent, running_stack
+from bookwheel.supervisor import Stack, die_with, running_stack
 from bookwheel.telemetry import configure_logging
 from bookwheel.types import Strategy
 
@@ -44,6 +44,7 @@ DataDir = Annotated[
     Path | None, typer.Option(help="Where everything is kept (BOOKWHEEL_DATA_DIR).", show_default=False)
 ]
 StoreName = Annotated[str, typer.Option("--store", help="The vector store's name.")]
+Supervisor = Annotated[int | None, typer.Option(help="The process that started us.", hidden=True)]
 Port = Annotated[int | None, typer.Option(help="Port of the API (BOOKWHEEL_PORT); 0 picks a free one.")]
 
 
@@ -198,13 +199,12 @@ def serve(
     data_dir: DataDir = None,
     port: Port = None,
     fd: Annotated[int | None, typer.Option(help="An open listening socket to serve on.", hidden=True)] = None,
+    supervisor: Supervisor = None,
 ) -> None:
     """Run the API alone, against BOOKWHEEL_DATABASE_URL."""
     from bookwheel import server  # imported here: other commands start faster
 
-    if fd is not None:
-        die_with_parent(signal.SIGKILL)  # at once, for the next `up` wants the port
-    settings = _process_settings(data_dir, port)
+    settings = _process_settings(data_dir, port, supervisor)
     listening = socket.socket(fileno=fd) if fd is not None else server.listen(settings)
     if fd is None:
         out.print("serving on http://{}:{}".format(*listening.getsockname()[:2]))
@@ -212,13 +212,11 @@ def serve(
 
 
 @app.command()
-def work(data_dir: DataDir = None, supervised: Annotated[bool, typer.Option(hidden=True)] = False) -> None:
+def work(data_dir: DataDir = None, supervisor: Supervisor = None) -> None:
     """Run one worker alone, against BOOKWHEEL_DATABASE_URL."""
     from bookwheel.worker import work as run_worker  # imported here: other commands start faster
 
-    if supervised:
-        die_with_parent(signal.SIGTERM)
-    _run(run_worker(_process_settings(data_dir, None)))
+    _run(run_worker(_process_settings(data_dir, None, supervisor)))
 
 
 @app.command()
@@ -248,7 +246,9 @@ def documentation() -> list[str]:
     return [str(path) for path in pages if path.exists()]
 
 
-def _process_settings(data_dir: Path | None, port: int | None) -> Settings:
+def _process_settings(data_dir: Path | None, port: int | None, supervisor: int | None) -> Settings:
+    if supervisor is not None:
+        die_with(supervisor)
     settings = load_settings(data_dir=data_dir, port=port)
     configure_logging(level=settings.log_level, format=settings.log_format)
     return settings

@@ -153,9 +153,9 @@ async def _start(stack: Stack) -> None:
         ) from error
     host, port = stack.listening.getsockname()[:2]
     stack.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    stack.spawn("worker", "work", "--supervised")
+    stack.spawn("worker", "work", *_ours())
     for _ in range(settings.api_processes):
-        stack.spawn("API", "serve", "--fd", str(stack.listening.fileno()), fds=(stack.listening.fileno(),))
+        stack.spawn("API", "serve", *_ours(), "--fd", str(stack.listening.fileno()), fds=(stack.listening.fileno(),))
     await _until_ready(stack)
 
 
@@ -175,10 +175,18 @@ async def _until_ready(stack: Stack) -> None:
     raise UnavailableError(f"The API did not become ready within {START_SECONDS:.0f} s. Try `bookwheel check`.")
 
 
-def die_with_parent(number: signal.Signals) -> None:
-    """Ask Linux for this signal when the parent dies, so that a killed `up` leaves nothing behind."""
+def _ours() -> tuple[str, str]:
+    """What tells a child whose it is."""
+    return "--supervisor", str(os.getpid())
+
+
+def die_with(supervisor: int) -> None:
+    """Ask Linux to kill us when our parent, the supervisor with this process id, dies: a killed `up` leaves nothing
+    behind that holds its port or its indexes. When it is dead already, end at once."""
     import ctypes  # only here, only on Linux
 
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, number)
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if os.getppid() != supervisor:
+        sys.exit(0)

@@ -109,12 +109,14 @@ def configure_logging(*, level: str = "info", format: str = "text") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=max(number, logging.INFO), force=True)
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # we tell ourselves when the database is away
 
 
 def _renderers(format: str) -> list[structlog.typing.Processor]:
     if format == "json":
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_dumps)]
-    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    plain = structlog.dev.plain_traceback  # the default shows local variables, passwords among them
+    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
 
 
 def _dumps(event: Any, **options: Any) -> str:
