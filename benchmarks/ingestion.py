@@ -53,7 +53,7 @@ class Round:
 
 def bare(texts: list[str]) -> float:
     """Texts a second of the embedder alone, batched as it likes best."""
-    embedder = open_embedder(None, threads=0)
+    embedder = open_embedder(None, threads=0, bulk=True)
     asyncio.run(embedder.embed(texts[:64]))
     began = time.perf_counter()
     asyncio.run(embedder.embed(texts))
@@ -131,14 +131,14 @@ def files_round(folder: Path, files: int, texts: list[str]) -> Round:
 def sample(files: int, folder: Path) -> list[Path]:
     """The same real HTML pages every time, copied under names of their own."""
     root = DATA / "debian_docs" / "files"
-    pages = [path for path in sorted(root.rglob("*.html")) if path.stat().st_size <= LARGEST_FILE]
+    pages = [path for path in sorted(root.rglob("*.html")) if path.is_file() and path.stat().st_size <= LARGEST_FILE]
     chosen = random.Random(150).sample(pages, files)
     return [Path(shutil.copy(path, folder / f"{number:03}-{path.name}")) for number, path in enumerate(chosen)]
 
 
 def embedded_texts(paths: list[Path]) -> list[str]:
     """What the system embeds of these files, made by its own functions."""
-    embedder = open_embedder(None, threads=0)
+    embedder = open_embedder(None, threads=0, bulk=True)
     texts = []
     for path in paths:
         parsed = parse(path, path.name, ocr=False)

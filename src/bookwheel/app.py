@@ -51,7 +51,7 @@ async def open_ports(settings: Settings, *, writes_keywords: bool) -> "AsyncIter
     from bookwheel.ports import Ports
 
     url = database_url(settings)
-    embedder = _embedder(settings)
+    embedder = _embedder(settings, bulk=writes_keywords)
     space = await _patiently(
         lambda: ensure_space(url, model=embedder.model, revision=embedder.revision, dimensions=embedder.dimensions)
     )
@@ -100,13 +100,13 @@ def _scheme(url: str) -> str:
     return url.partition(":")[0]
 
 
-def _embedder(settings: Settings) -> "OpenVinoEmbedder":
+def _embedder(settings: Settings, *, bulk: bool) -> "OpenVinoEmbedder":
     if _scheme(settings.embedder_url) != "openvino":
         raise SettingsError(f"BOOKWHEEL_EMBEDDER_URL has value {settings.embedder_url!r}: use openvino:[DIRECTORY].")
     from bookwheel.backends.openvino.embedder import open_embedder
 
     directory = settings.embedder_url.removeprefix("openvino:")
-    return open_embedder(Path(directory) if directory else None, threads=settings.embed_threads)
+    return open_embedder(Path(directory) if directory else None, threads=settings.embed_threads, bulk=bulk)
 
 
 def _keywords(settings: Settings, *, writable: bool) -> "TantivyIndex":

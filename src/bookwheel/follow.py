@@ -13,7 +13,7 @@ from bookwheel.telemetry import ERRORS, stage
 from bookwheel.types import Change
 
 CHANGES_PER_COMMIT = 512
-IDLE_SECONDS = 0.1  # between looks at the outbox when nothing happens
+IDLE_SECONDS = 0.3  # between looks at the outbox when nothing happens
 COMMIT_SECONDS = 0.5  # between commits when much happens: each one makes a segment that must be merged later
 PAUSE_SECONDS = 1.0  # after an error
 TRIM_EVERY = 50  # commits between trims of the outbox

