@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from bookwheel.client import Client
 from bookwheel.errors import BookwheelError
-from tests.chaos.checks import Ranking, orphans
+from tests.chaos.checks import Ranking, left_jobs, orphans
 from tests.chaos.driver import Driver
 from tests.chaos.keeper import Keeper
 from tests.chaos.killer import Killer
@@ -22,7 +22,7 @@ from tests.service.conftest import bookwheel_up
 
 READY_SECONDS = 120.0
 SETTLE_SECONDS = 120.0  # after the last kill, until nothing is in progress
-CLEAN_SECONDS = 30.0  # after that, until what killed processes left is cleared away
+CLEAN_SECONDS = 60.0  # until what dead workers left is cleared: procrastinate gives them 30 s
 SLACK_ROUNDS, SLACK_KILLS = 4, 3  # that the driver and the killer may be ahead of each other
 HITS = 5
 QUERIES = 50
@@ -96,9 +96,13 @@ def at_rest(client: Client, store_id: str, data_dir: Path) -> Snapshot:
     """Wait until nothing is in progress and the leftovers are cleared, each within bounds; then read everything."""
     eventually(lambda: _idle(client, store_id) or None, SETTLE_SECONDS)
     deadline = time.monotonic() + CLEAN_SECONDS
-    while orphans(snapshot := read_snapshot(data_dir)) and time.monotonic() < deadline:
+    while _leftovers(snapshot := read_snapshot(data_dir)) and time.monotonic() < deadline:
         time.sleep(0.5)
     return snapshot
+
+
+def _leftovers(snapshot: Snapshot) -> list[str]:
+    return orphans(snapshot) + left_jobs(snapshot)
 
 
 def _idle(client: Client, store_id: str) -> bool:
