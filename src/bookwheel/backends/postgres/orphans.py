@@ -5,16 +5,8 @@ from typing import Any
 from uuid import UUID
 
 from bookwheel.backends.postgres.database import Connection, rows
+from bookwheel.backends.postgres.removal import WANTED, WANTED_BODY
 
-# A version has a reason to be stored when queries see it or a worker is to finish it.
-WANTED = """
-EXISTS (SELECT FROM documents d WHERE d.id = x.document_id
-    AND (d.live_version = x.version OR (d.version = x.version AND d.status = 'in_progress')))
-"""
-# The text of a failed version stays, so that it can be tried again.
-WANTED_BODY = """
-EXISTS (SELECT FROM documents d WHERE d.id = x.document_id AND (d.live_version = x.version OR d.version = x.version))
-"""
 HELD = {
     "chunks": f"FROM chunks x WHERE NOT {WANTED}",
     "sections": f"FROM sections x WHERE NOT {WANTED}",

@@ -8,8 +8,15 @@ from bookwheel.backends.postgres.database import Connection, rows
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 
-# A failed version's text is kept, so that it can be tried again.
-KEPT_BODY = " (SELECT FROM documents d WHERE d.id = x.document_id AND d.version = x.version AND d.is_inline)"
+# Of a stored row x: a version has a reason to be there when queries see it or a worker is to finish it.
+WANTED = """
+EXISTS (SELECT FROM documents d WHERE d.id = x.document_id
+    AND (d.live_version = x.version OR (d.version = x.version AND d.status = 'in_progress')))
+"""
+# The text of a failed version stays, so that it can be tried again.
+WANTED_BODY = """
+EXISTS (SELECT FROM documents d WHERE d.id = x.document_id AND (d.live_version = x.version OR d.version = x.version))
+"""
 
 
 class Written(NamedTuple):
@@ -26,15 +33,15 @@ async def remove_dead_versions(connection: Connection, versions: Sequence[Writte
     """Remove chunks, vectors and bodies of these versions and older ones, except what is live or wanted."""
     if not versions:
         return
-    dead = (
+    older = (
         " x USING unnest(%s::uuid[], %s::integer[]) AS u (id, version)"
-        " WHERE x.document_id = u.id AND x.version <= u.version AND NOT EXISTS (SELECT FROM documents d"
-        " WHERE d.id = u.id AND (d.live_version = x.version OR (d.version = x.version AND d.status = 'in_progress')))"
+        " WHERE x.document_id = u.id AND x.version <= u.version AND NOT "
     )
+    dead = older + WANTED
     pairs = [one.document_id for one in versions], [one.version for one in versions]
     await connection.execute(f"DELETE FROM chunks{dead}".encode(), pairs)
     await connection.execute(f"DELETE FROM sections{dead}".encode(), pairs)
-    await connection.execute(f"DELETE FROM bodies{dead} AND NOT EXISTS{KEPT_BODY}".encode(), pairs)
+    await connection.execute(f"DELETE FROM bodies{older}{WANTED_BODY}".encode(), pairs)
     for space_id, shard in {(one.space_id, one.shard) for one in versions}:
         group = [one for one in versions if (one.space_id, one.shard) == (space_id, shard)]
         await connection.execute(

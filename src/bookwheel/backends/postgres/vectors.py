@@ -15,7 +15,8 @@ from psycopg.errors import UniqueViolation
 from bookwheel.backends.postgres.database import Connection, Database, rows
 from bookwheel.backends.postgres.filters_sql import READABLE, Condition, condition, readable_values
 from bookwheel.backends.postgres.ingestion import still_writable
-from bookwheel.backends.postgres.orphans import WANTED, count_or_remove, ingest_again
+from bookwheel.backends.postgres.orphans import count_or_remove, ingest_again
+from bookwheel.backends.postgres.removal import WANTED
 from bookwheel.ports import Vectors
 from bookwheel.types import Candidate, Chunk, Claim, Filter, Scope, Space
 
