@@ -16,6 +16,7 @@ from rich.console import Console
 
 from bookwheel import __version__, show
 from bookwheel.adding import add_sources
+from bookwheel.cli_options import FAILED, MISUSED, DataDir, StoreName
 from bookwheel.client import Client
 from bookwheel.data_directory import holder
 from bookwheel.doctor import examine
@@ -29,7 +30,6 @@ from bookwheel.types import Strategy
 
 STORE = "default"
 QUESTION = "Why can a deleted document never be found again?"
-FAILED, MISUSED = 1, 2  # exit statuses: some input failed; the command itself could not run
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -40,10 +40,6 @@ app = typer.Typer(
 out = Console()
 err = Console(stderr=True)
 
-DataDir = Annotated[
-    Path | None, typer.Option(help="Where everything is kept (BOOKWHEEL_DATA_DIR).", show_default=False)
-]
-StoreName = Annotated[str, typer.Option("--store", help="The vector store's name.")]
 Supervisor = Annotated[int | None, typer.Option(help="The process that started us.", hidden=True)]
 Port = Annotated[int | None, typer.Option(help="Port of the API (BOOKWHEEL_PORT); 0 picks a free one.")]
 

@@ -1,9 +1,6 @@
 """`bookwheel jobs`: what waits, runs and failed, and what to do about it."""
 
-import contextlib
 import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,15 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from bookwheel.adding import printable
+from bookwheel.cli_options import FAILED, MISUSED, DataDir, OpenClient
 from bookwheel.client import Client
 from bookwheel.errors import BookwheelError
 
-OpenClient = Callable[[Path | None], contextlib.AbstractContextManager[Client]]
-DataDir = Annotated[
-    Path | None, typer.Option(help="Where everything is kept (BOOKWHEEL_DATA_DIR).", show_default=False)
-]
 Ids = Annotated[list[str] | None, typer.Argument(help="Ids that `jobs list` shows.")]
-FAILED, MISUSED = 1, 2
 STYLES = {"failed": "red", "retrying": "yellow", "running": "green"}
 
 

@@ -2,8 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,19 +10,14 @@ import typer
 from rich.console import Console
 
 from bookwheel.adding import printable
+from bookwheel.cli_options import FAILED, DataDir, OpenClient, StoreName
 from bookwheel.client import POLL_SECONDS, Client
 from bookwheel.errors import InvalidRequestError
 
 UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 MOMENT = "%Y-%m-%d %H:%M:%S"
 SHORT_ID = 12  #: characters of an id that are enough to name a source
-FAILED = 1  #: exit status when the run that was asked for failed
 
-OpenClient = Callable[[Path | None], AbstractContextManager[Client]]
-DataDir = Annotated[
-    Path | None, typer.Option(help="Where everything is kept (BOOKWHEEL_DATA_DIR).", show_default=False)
-]
-StoreName = Annotated[str, typer.Option("--store", help="The vector store's name.")]
 Every = Annotated[str | None, typer.Option(help="From one run to the next: 30s, 5m, 1h or 1d.", show_default=False)]
 SourceId = Annotated[str, typer.Argument(metavar="ID", help="As `bookwheel sources list` shows it.")]
 
