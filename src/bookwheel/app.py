@@ -1,6 +1,7 @@
 """The composition root: settings in, ports out. The only importer of backends, each when a URL asks for it."""
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 DATABASE_PATIENCE_SECONDS = 30.0
 DATABASE_POLL_SECONDS = 0.2
+GARBAGE_THRESHOLD = (10_000, 20, 20)  # Python's own 700 looks for cycles some hundred times in each batch of documents
 
 
 def embedded_database(settings: Settings) -> "EmbeddedPostgres":
@@ -56,7 +58,8 @@ async def open_ports(settings: Settings, *, writes_keywords: bool) -> "AsyncIter
         lambda: ensure_space(url, model=embedder.model, revision=embedder.revision, dimensions=embedder.dimensions)
     )
     keywords = _keywords(settings, writable=writes_keywords)
-    async with open_database(url) as database:
+    async with open_database(url, works=writes_keywords) as database:
+        _settle()
         try:
             yield Ports(
                 **postgres_ports(database),
@@ -69,6 +72,13 @@ async def open_ports(settings: Settings, *, writes_keywords: bool) -> "AsyncIter
         finally:
             keywords.close()
             embedder.close()
+
+
+def _settle() -> None:
+    """What stands after the start stays: the garbage collector need not look through it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GARBAGE_THRESHOLD)
 
 
 async def _patiently(connect: "Callable[[], Awaitable[Space]]") -> "Space":

@@ -4,11 +4,12 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
-from bookwheel.backends.postgres import migrate, vectors
+from bookwheel.backends.postgres import ingestion, migrate, vectors
 from bookwheel.backends.postgres.embedded import EmbeddedPostgres
 from bookwheel.backends.postgres.ports import open_database, postgres_ports
 from bookwheel.errors import DatabaseUnavailableError
@@ -24,6 +25,9 @@ from bookwheel.testing.passages import PassagesContract
 from bookwheel.testing.sources import SourceRunsContract, SourcesContract
 from bookwheel.testing.stores import StoresContract
 from bookwheel.testing.vectors import VectorIndexContract
+from bookwheel.types import DocumentDraft
+
+WAITING, BATCH = 2_000, 200  # documents
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +48,7 @@ async def shared_ports(database_url: str) -> AsyncIterator[Ports]:
     space = await migrate.ensure_space(
         database_url, model=embedder.model, revision=embedder.revision, dimensions=embedder.dimensions
     )
-    async with open_database(database_url) as database:
+    async with open_database(database_url, works=False) as database:
         filled = postgres_ports(database)
         yield replace(memory_ports(), **filled, embedders={space.id: embedder}, space=space)
 
@@ -177,3 +181,28 @@ class TestReadableRows(PostgresPorts):
             layout = await index._layout(ports.space, scope)
             assert layout is not None
             assert layout.rows == rows
+
+
+class TestWorkerPlans(PostgresPorts):
+    """A batch costs what is in it, however much waits beside it."""
+
+    @pytest.mark.parametrize("query", [ingestion.STILL_WRITABLE, ingestion.STILL_WANTED])
+    @pytest.mark.parametrize("works", [False, True])
+    async def test_what_waits_is_not_read(
+        self, ports: Ports, tenant: UUID, database_url: str, query: str, works: bool
+    ) -> None:
+        """Asking whether a batch is still wanted looks at its own documents, not at each pair with a waiting one."""
+        desk = Desk(ports=ports, tenant=tenant)
+        store = await desk.store()
+        drafts = [DocumentDraft(external_id=str(number), text="waits") for number in range(WAITING)]
+        waiting = await ports.documents.put(drafts, scope=desk.scope(store), store=store)
+        batch = [document.id for document in waiting[:BATCH]]
+        async with open_database(database_url, works=works) as database:
+            ((plan,),) = await database.fetch(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}", (batch,))
+        assert BATCH <= rows_read(plan[0]["Plan"]) < 3 * (WAITING + BATCH)
+
+
+def rows_read(plan: dict[str, Any]) -> float:
+    """Rows that a plan's nodes gave or threw away, all loops together."""
+    removed = sum(value for name, value in plan.items() if name.startswith("Rows Removed"))
+    return (plan["Actual Rows"] + removed) * plan["Actual Loops"] + sum(map(rows_read, plan.get("Plans", ())))

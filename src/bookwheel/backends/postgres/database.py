@@ -21,13 +21,16 @@ POOL_TIMEOUT_SECONDS = 10.0
 TRANSACTION_TRIES = 4
 
 #: Search plans: nearest neighbours come out of the graph in order, so a plan that sorts is the worse one.
-SESSION = {
+SEARCHING = {
     "hnsw.ef_search": "120",
     "hnsw.iterative_scan": "strict_order",
     "enable_sort": "off",
     "jit": "off",
     "plan_cache_mode": "force_generic_plan",
 }
+#: A worker's statements are few and carry hundreds of rows: a plan kept from when the tables were empty costs far more
+#: than a new one.
+WORKING = {"jit": "off", "plan_cache_mode": "force_custom_plan"}
 
 
 @contextmanager
@@ -52,15 +55,17 @@ def translated() -> Iterator[None]:
 class Database:
     """A pool of connections to one PostgreSQL."""
 
-    def __init__(self, url: str, *, size: int = POOL_SIZE) -> None:
+    def __init__(self, url: str, *, size: int = POOL_SIZE, works: bool = False) -> None:
+        """With `works` its sessions are for a worker's statements, else for searching."""
         self.url = url
+        self._session = WORKING if works else SEARCHING
         self.pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             url,
             min_size=1,
             max_size=size,
             timeout=POOL_TIMEOUT_SECONDS,
             open=False,
-            configure=_configure,
+            configure=self._configure,
             kwargs={"autocommit": True, "prepare_threshold": 2},
             name="bookwheel",
         )
@@ -93,6 +98,11 @@ class Database:
                 await asyncio.sleep(0.02 * 2**attempt)
         raise AssertionError("unreachable")
 
+    async def _configure(self, connection: Connection) -> None:
+        for name, value in self._session.items():
+            await connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+        await register_vector_async(connection)
+
     async def fetch(self, query: str, parameters: Any = ()) -> list[TupleRow]:
         """All rows of one statement, in binary."""
         async with self.connection() as connection:
@@ -104,9 +114,3 @@ async def rows(connection: Connection, query: str, parameters: Any = ()) -> list
     async with connection.cursor(binary=True) as cursor:
         await cursor.execute(query.encode(), parameters)
         return await cursor.fetchall()
-
-
-async def _configure(connection: Connection) -> None:
-    for name, value in SESSION.items():
-        await connection.execute("SELECT set_config(%s, %s, false)", (name, value))
-    await register_vector_async(connection)

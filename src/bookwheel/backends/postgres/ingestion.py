@@ -16,15 +16,20 @@ from bookwheel.types import Chunk, Chunking, Claim, Space
 
 MANY_BYTES = 1 << 62
 
+# Not the condition of the index of unfinished documents: where ids are given, reading all that waits would take longer.
+UNFINISHED = "d.status || '' = 'in_progress'"
+
 FREE = """
 FROM documents d JOIN stores s ON s.id = d.store_id LEFT JOIN leases l ON l.document_id = d.id
-WHERE d.status = 'in_progress' AND NOT s.paused AND (d.retry_at IS NULL OR d.retry_at <= clock_timestamp())
+WHERE NOT s.paused AND (d.retry_at IS NULL OR d.retry_at <= clock_timestamp())
     AND (l.document_id IS NULL OR l.expires_at < clock_timestamp() OR l.owner = %(owner)s)
 """
 
-NAMED = f"SELECT d.id, d.size {FREE} AND d.id = ANY(%(ids)s) ORDER BY d.id FOR UPDATE OF d"
-NEXT = f"SELECT d.id, d.size {FREE} ORDER BY d.urgent DESC, d.updated_at, d.id LIMIT %(limit)s"
-NEXT_URGENT = f"SELECT d.id, d.size {FREE} AND d.urgent ORDER BY d.updated_at, d.id LIMIT %(limit)s"
+WAITING = f"{FREE} AND d.status = 'in_progress'"
+
+NAMED = f"SELECT d.id, d.size {FREE} AND {UNFINISHED} AND d.id = ANY(%(ids)s) ORDER BY d.id FOR UPDATE OF d"
+NEXT = f"SELECT d.id, d.size {WAITING} ORDER BY d.urgent DESC, d.updated_at, d.id LIMIT %(limit)s"
+NEXT_URGENT = f"SELECT d.id, d.size {WAITING} AND d.urgent ORDER BY d.updated_at, d.id LIMIT %(limit)s"
 SKIP_LOCKED = " FOR UPDATE OF d SKIP LOCKED"
 
 # A lease that ran out, and was not only set aside, is a death: its worker ended with the document in hand.
@@ -48,18 +53,10 @@ WHERE d.id = ANY(%s)
 """
 
 # Kept from going until our chunks are written, so that no chunk outlives its document.
-STILL_WRITABLE = """
-SELECT d.id FROM documents d JOIN unnest(%s::uuid[], %s::integer[]) AS u (id, version)
-    ON d.id = u.id AND d.version = u.version
-WHERE d.status = 'in_progress' ORDER BY d.id FOR KEY SHARE OF d
-"""
+STILL_WRITABLE = f"SELECT id, version FROM documents d WHERE id = ANY(%s) AND {UNFINISHED} ORDER BY id FOR KEY SHARE"
 
 # What is still the wanted version, locked in id order so that two publishers cannot wait for each other.
-STILL_WANTED = """
-SELECT d.id FROM documents d JOIN unnest(%s::uuid[], %s::integer[]) AS u (id, version)
-    ON d.id = u.id AND d.version = u.version
-WHERE d.status = 'in_progress' ORDER BY d.id FOR UPDATE OF d
-"""
+STILL_WANTED = f"SELECT id, version FROM documents d WHERE id = ANY(%s) AND {UNFINISHED} ORDER BY id FOR UPDATE"
 
 FLIP = """
 UPDATE documents d SET live_version = d.version, status = 'completed', updated_at = now(), attempts = 0,
@@ -79,11 +76,11 @@ UPDATE leases l SET parked = true, expires_at = clock_timestamp() - interval '1 
 FROM unnest(%s::uuid[], %s::text[]) AS u (id, owner) WHERE l.document_id = u.id AND l.owner = u.owner
 """
 
-POSTPONE = """
+POSTPONE = f"""
 UPDATE documents d SET attempts = d.attempts + 1, trouble = %s, updated_at = now(),
     retry_at = clock_timestamp() + %s * interval '1 second'
 FROM unnest(%s::uuid[], %s::integer[]) AS u (id, version)
-WHERE d.id = u.id AND d.version = u.version AND d.status = 'in_progress'
+WHERE d.id = u.id AND d.version = u.version AND {UNFINISHED}
 """
 
 
@@ -147,8 +144,7 @@ class PostgresIngestion:
         """See ports.Ingestion."""
 
         async def work(connection: Connection) -> list[Claim]:
-            versions = ([claim.document_id for claim in claims], [claim.version for claim in claims])
-            wanted = {row[0] for row in await rows(connection, STILL_WANTED, versions)}
+            wanted = await _still(connection, STILL_WANTED, claims)
             published = [claim for claim in claims if claim.document_id in wanted]
             overtaken = [claim for claim in claims if claim.document_id not in wanted]
             await remove_dead_versions(connection, [written(claim) for claim in overtaken])
@@ -225,9 +221,14 @@ async def _copy_chunks(connection: Connection, chunks: Sequence[Chunk]) -> None:
 
 async def still_writable(connection: Connection, claims: Sequence[Claim], chunks: Sequence[Chunk]) -> Sequence[Chunk]:
     """Chunks whose document still wants their version; it cannot go before this transaction ends."""
-    versions = ([claim.document_id for claim in claims], [claim.version for claim in claims])
-    wanted = {row[0] for row in await rows(connection, STILL_WRITABLE, versions)}
+    wanted = await _still(connection, STILL_WRITABLE, claims)
     return chunks if len(wanted) == len(claims) else [chunk for chunk in chunks if chunk.document_id in wanted]
+
+
+async def _still(connection: Connection, query: str, claims: Sequence[Claim]) -> set[UUID]:
+    """Documents that still want the version claimed, locked. A join would be planned as a loop over all that waits."""
+    versions = {claim.document_id: claim.version for claim in claims}
+    return {row[0] for row in await rows(connection, query, (list(versions),)) if versions[row[0]] == row[1]}
 
 
 async def _announce(connection: Connection, published: Sequence[Claim]) -> None:

@@ -17,9 +17,9 @@ from bookwheel.backends.postgres.vectors import PgVectorIndex
 
 
 @asynccontextmanager
-async def open_database(url: str) -> AsyncIterator[Database]:
-    """A pool that is closed at the end. Raises DatabaseUnavailableError."""
-    database = Database(url)
+async def open_database(url: str, *, works: bool) -> AsyncIterator[Database]:
+    """A pool that is closed at the end, for a worker or for searching. Raises DatabaseUnavailableError."""
+    database = Database(url, works=works)
     try:
         await database.open()
         yield database
