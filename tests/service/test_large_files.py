@@ -1,4 +1,4 @@
-"""Memory of the worker while it ingests files larger than any buffer."""
+"""Memory of the worker and of the process that reads, over files larger than any buffer."""
 
 import threading
 import time
@@ -7,12 +7,20 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 
 from bookwheel.client import Client
+from bookwheel.sandbox import ParserPool
+from bookwheel.settings import Settings
+from bookwheel.types import Chunking
 from tests.service.conftest import LiveServer, bookwheel_up
 
 MEBIBYTE = 1 << 20
 PROMISED = 700 * MEBIBYTE  # a worker with its model loaded
+READER = 300 * MEBIBYTE  # a process that reads a table; a PDF takes more
+ROWS = 1_000_000
 FILE_BYTES = 40 * MEBIBYTE
 FIRST, LAST = "The first line tells of the zebrafish aquarium.", "The last line tells of the volcano observatory."
 
@@ -84,3 +92,22 @@ def test_a_large_text_is_ingested_in_bounded_memory(server: LiveServer, tmp_path
             assert line in client.search(store, line, limit=1)["data"][0]["content"][0]["text"]
     print(f"{FILE_BYTES / MEBIBYTE:.0f} MiB in {took:.0f} s, worker's peak {peak.bytes / MEBIBYTE:.0f} MiB")
     assert peak.bytes < PROMISED
+
+
+async def test_a_million_rows_are_cut_in_bounded_memory(tmp_path: Path) -> None:
+    """Of a table every row is in some passage, in order; the process that reads it holds a segment at a time."""
+    path = tmp_path / "rows.csv"
+    with path.open("w") as file:
+        file.write("number,ship\n")
+        file.writelines(f"{number},ship {number % 97}\n" for number in range(ROWS))
+    words = Tokenizer(WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    words.pre_tokenizer = Whitespace()
+    seen, chunking = 0, Chunking(max_tokens=1024, overlap_tokens=0)
+    async with ParserPool(Settings(), size=1) as pool:
+        (reader,) = psutil.Process().children()
+        with Peak(reader) as peak:
+            async for cut in pool.cut(path, "rows.csv", chunking=chunking, tokenizer=words):
+                for row in "\n".join(piece.text for piece in cut.pieces).splitlines():
+                    seen += row == f"| {seen} | ship {seen % 97} |"
+    assert seen == ROWS
+    assert peak.bytes < READER
