@@ -5,10 +5,12 @@ import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import httpx
@@ -20,10 +22,14 @@ from bookwheel.errors import BookwheelError
 from bookwheel.sources.hidden import SKIPPED_FOLDERS
 
 WEB = ("http://", "https://")
+AT_ONCE = 4  # uploads: each waits until the disk has its bytes
 FETCH_TIMEOUT = 30.0
 FETCH_BYTES = 64 << 20
 PACE_SECONDS = 1.0  # from which on a speed means something
 MEDIA_SUFFIXES = {"text/html": ".html", "text/plain": ".txt", "text/markdown": ".md", "application/pdf": ".pdf"}
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(slots=True)
@@ -34,6 +40,24 @@ class Added:
     failures: list[tuple[str, str]] = field(default_factory=list)  #: source, reason with remedy
     unchanged: int = 0  #: files that the store has already, byte for byte
     searchable: int = 0  #: documents that are live now
+
+    def note(self, outcome: "_Outcome") -> None:
+        """Count what became of one source."""
+        if outcome.failure is not None:
+            self.failures.append((outcome.source, outcome.failure))
+        elif outcome.document is not None:
+            self.documents[outcome.document] = outcome.source
+        else:
+            self.unchanged += 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Outcome:
+    """What became of one source: uploaded, failed, or neither because the store has it."""
+
+    source: str
+    document: str | None = None  #: its id
+    failure: str | None = None  #: reason with remedy
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +75,14 @@ def add_sources(client: Client, store_id: str, sources: Sequence[str], console: 
     with _progress(console) as progress:
         uploading = progress.add_task("Uploading", total=None, note="")
         known = _known(client, store_id)
-        for source in sources:
-            for item in _expand(source, added):
-                _add_one(client, store_id, item, added, known, bulk=_is_many(source))
-                progress.update(uploading, completed=len(added.documents) + len(added.failures) + added.unchanged)
+
+        def add_one(item: tuple[str, bool]) -> _Outcome:
+            return _add_one(client, store_id, item[0], known, bulk=item[1])
+
+        items = ((item, _is_many(source)) for source in sources for item in _expand(source, added))
+        for outcome in _side_by_side(add_one, items):
+            added.note(outcome)
+            progress.update(uploading, completed=len(added.documents) + len(added.failures) + added.unchanged)
         progress.update(uploading, total=len(added.documents) + len(added.failures) + added.unchanged)
         _wait(client, store_id, added, progress)
     added.searchable += added.unchanged
@@ -116,32 +144,44 @@ def _walk(folder: Path, added: Added) -> Iterator[str]:
                 yield os.path.join(here, name)  # noqa: PTH118 - names may not be valid text; os.walk gives strings
 
 
-def _add_one(
-    client: Client, store_id: str, source: str, added: Added, known: Mapping[str, _Known], *, bulk: bool
-) -> None:
+def _side_by_side(work: Callable[[T], R], things: Iterable[T]) -> Iterator[R]:
+    """Results in order; a few things are worked on at a time, and not many more are looked up ahead."""
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="upload") as pool:
+        running = deque[Future[R]]()
+        for thing in things:
+            running.append(pool.submit(work, thing))
+            if len(running) > 2 * AT_ONCE:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+
+
+def _add_one(client: Client, store_id: str, source: str, known: Mapping[str, _Known], *, bulk: bool) -> _Outcome:
     try:
         if source.startswith(WEB):
-            document = _add_page(client, store_id, source)
-        else:
-            path = _regular(Path(source))
-            name = _text(path.resolve())
-            old = known.get(name)
-            if old is not None and old.complete and old.hash == _sha256(path):
-                added.unchanged += 1
-                return
-            document = client.add_file(
-                store_id,
-                path,
-                external_id=name,
-                filename=_text(Path(path.name)),
-                bulk=bulk,
-                replaces=old.file_id if old else None,
-            )
-        added.documents[document["document_id"]] = source
+            return _Outcome(source=source, document=_add_page(client, store_id, source)["document_id"])
+        return _add_path(client, store_id, source, known, bulk=bulk)
     except (OSError, httpx.HTTPError) as error:
-        added.failures.append((source, f"cannot be read: {getattr(error, 'strerror', None) or error}."))
+        return _Outcome(source=source, failure=f"cannot be read: {getattr(error, 'strerror', None) or error}.")
     except BookwheelError as error:
-        added.failures.append((source, error.message))
+        return _Outcome(source=source, failure=error.message)
+
+
+def _add_path(client: Client, store_id: str, source: str, known: Mapping[str, _Known], *, bulk: bool) -> _Outcome:
+    path = _regular(Path(source))
+    name = _text(path.resolve())
+    old = known.get(name)
+    if old is not None and old.complete and old.hash == _sha256(path):
+        return _Outcome(source=source)
+    document = client.add_file(
+        store_id,
+        path,
+        external_id=name,
+        filename=_text(Path(path.name)),
+        bulk=bulk,
+        replaces=old.file_id if old else None,
+    )
+    return _Outcome(source=source, document=document["document_id"])
 
 
 def _sha256(path: Path) -> str:
