@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -38,6 +39,22 @@ class Server:
         """`up` and everything that it started."""
         root = psutil.Process(self.process.pid)
         return [root, *root.children(recursive=True)]
+
+    def processor_seconds(self) -> dict[str, float]:
+        """Seconds of processor time so far, by what the processes are for."""
+        spent: dict[str, float] = defaultdict(float)
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                # What sessions of the database took that have ended since is counted with its first process.
+                spent[_role(process.cmdline())] += sum(times[:2] if process.pid == self.process.pid else times[:4])
+        return spent
+
+
+def _role(command: Sequence[str]) -> str:
+    text = " ".join(command)
+    roles = {"postgres": "database", "parse_process": "readers", " work ": "worker", " serve ": "API", " up ": "up"}
+    return next((role for part, role in roles.items() if part in f"{text} "), "other")
 
 
 @contextlib.contextmanager

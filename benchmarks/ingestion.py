@@ -9,7 +9,8 @@ which are uploaded one by one and read as well; the embedder alone gets exactly 
 once, read and cut beforehand by the system's own functions. The embedder is measured before and after the system, as
 the machine's speed drifts, and the figure is the median of the ratios. Workers run the embedder in several streams, a
 tenth faster than the one stream that the API uses; both are told. Re-ingestion is the same client calls with the same
-content again: how many times faster they are.
+content again: how many times faster they are. For each round the processor time of every part is told too, in
+milliseconds a text: what is left between the embedder alone and the whole.
 """
 
 import argparse
@@ -31,11 +32,12 @@ from bookwheel.chunk import split
 from bookwheel.client import Client
 from bookwheel.parse import parse
 from bookwheel.types import Chunking
-from harness import DATA, Figure, load, median, report, running
+from harness import DATA, Figure, Server, load, median, report, running
 
 PASSAGES, FILES, ROUNDS = 6_000, 150, 5  # starting and ending take a second: less than 3 % of so many passages
 LARGEST_FILE = 400_000  # bytes: a sample of pages, not of books
 PASSAGES_BAR, FILES_BAR, AGAIN_BAR = 90, 85, 20
+MENTIONED = 0.005  # milliseconds a text
 FIRST_BAR = 85  # of issue "1 of 6", when workers ran the embedder in one stream too
 
 
@@ -47,6 +49,7 @@ class Round:
     one_stream: float  #: as the API runs it
     whole: float
     again: float
+    costs: dict[str, float]  #: of the whole: milliseconds of processor time for each text, by part
 
     @property
     def ratio(self) -> float:
@@ -63,11 +66,28 @@ def bare(texts: list[str], *, bulk: bool = True) -> float:
     """Texts a second of the embedder alone, batched as it likes best."""
     embedder = open_embedder(None, threads=0, bulk=bulk)
     asyncio.run(embedder.embed(texts[:64]))
-    began = time.perf_counter()
+    began, worked = time.perf_counter(), time.process_time()
     asyncio.run(embedder.embed(texts))
     rate = len(texts) / (time.perf_counter() - began)
+    print(f"  embedder {rate:.1f}/s, {1000 * (time.process_time() - worked) / len(texts):.2f} ms a text")
     embedder.close()
     return rate
+
+
+class Costs:
+    """Processor time for each text, of the system and of this client, and what was idle or went to other programs."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.before, self.client, self.began = server.processor_seconds(), time.process_time(), time.perf_counter()
+
+    def told(self, texts: int) -> dict[str, float]:
+        """Milliseconds a text, by part, since the beginning."""
+        took = time.perf_counter() - self.began
+        spent = {name: now - self.before.get(name, 0.0) for name, now in self.server.processor_seconds().items()}
+        spent["client"] = time.process_time() - self.client
+        spent["idle or others"] = took * (os.cpu_count() or 1) - sum(spent.values())
+        return {name: 1000 * seconds / texts for name, seconds in spent.items()}
 
 
 def put_passages(client: Client, store_id: str, corpus: list[dict[str, Any]]) -> float:
@@ -118,10 +138,13 @@ def passages_round(corpus: list[dict[str, Any]], texts: list[str]) -> Round:
     with running() as server, Client(server.url) as client:
         warm(client)
         store_id = client.store("passages")
-        first, second = (put_passages(client, store_id, corpus) for _ in range(2))
+        costs = Costs(server)
+        first = put_passages(client, store_id, corpus)
+        spent = costs.told(len(corpus))
+        second = put_passages(client, store_id, corpus)
         if not client.search(store_id, corpus[-1]["text"][:200], limit=1)["data"]:
             raise SystemExit("the last passage is not found")
-    return Round((before + bare(texts)) / 2, one_stream, len(corpus) / first, first / second)
+    return Round((before + bare(texts)) / 2, one_stream, len(corpus) / first, first / second, spent)
 
 
 def files_round(folder: Path, files: int, texts: list[str]) -> Round:
@@ -131,10 +154,13 @@ def files_round(folder: Path, files: int, texts: list[str]) -> Round:
     with running() as server, Client(server.url) as client:
         warm(client)
         store_id = client.store("files")
-        first, second = (add_folder(client, store_id, folder, files) for _ in range(2))
+        costs = Costs(server)
+        first = add_folder(client, store_id, folder, files)
+        spent = costs.told(len(once))
+        second = add_folder(client, store_id, folder, files)
         if chunk_count(client, store_id) != len(texts):
             raise SystemExit(f"the system made {chunk_count(client, store_id)} chunks, the benchmark {len(texts)}")
-    return Round((before + bare(once)) / 2, one_stream, len(once) / first, first / second)
+    return Round((before + bare(once)) / 2, one_stream, len(once) / first, first / second, spent)
 
 
 def sample(files: int, folder: Path) -> list[Path]:
@@ -172,6 +198,8 @@ def told(one: Round) -> Round:
     """Print a round."""
     embedder = f"bare {one.alone:.1f}/s, in one stream {one.one_stream:.1f}/s"
     print(f"{embedder}, end to end {one.whole:.1f}/s, {one.ratio:.1f} %, again {one.again:.1f}x faster")
+    parts = sorted(one.costs.items(), key=lambda part: -part[1])
+    print("  ms a text: " + ", ".join(f"{name} {cost:.2f}" for name, cost in parts if cost >= MENTIONED))
     return one
 
 

@@ -15,7 +15,7 @@ import orjson
 from bookwheel.errors import BookwheelError, ConflictError, NotFoundError, UnavailableError
 
 TIMEOUT = httpx.Timeout(60.0, connect=5.0, write=600.0)
-POLL_SECONDS = (0.05, 0.1, 0.2)  # between looks while waiting; the last one goes on
+POLL_SECONDS = (0.05, 0.1, 0.2, 0.2, 0.5)  # between looks while waiting; the last one goes on
 PAGE = 100
 
 
