@@ -5,6 +5,7 @@ import gc
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from bookwheel.backends.postgres.embedded import EmbeddedPostgres
     from bookwheel.backends.postgres.jobs import Calls
     from bookwheel.backends.tantivy import TantivyIndex
-    from bookwheel.ports import Blobs, Embedder, Generator, Ports
+    from bookwheel.ports import Blobs, Embedder, Generator, Ports, Reranker
     from bookwheel.types import Space
 
 DATABASE_PATIENCE_SECONDS = 30.0
@@ -68,10 +69,20 @@ async def open_ports(settings: Settings, *, writes_keywords: bool) -> "AsyncIter
                 embedders={space.id: embedder},
                 space=space,
                 generator=_generator(settings, embedder),
+                reranker=_reranker(settings, embedder),
             )
         finally:
             keywords.close()
             embedder.close()
+
+
+@asynccontextmanager
+async def answering_ports(settings: Settings, ports: "Ports") -> "AsyncIterator[Ports]":
+    """The same ports for a worker that also answers: over sessions that are set up for searching."""
+    from bookwheel.backends.postgres.ports import open_database, postgres_ports
+
+    async with open_database(database_url(settings), works=False) as database:
+        yield replace(ports, **postgres_ports(database))
 
 
 def _settle() -> None:
@@ -141,3 +152,11 @@ def _generator(settings: Settings, embedder: "Embedder") -> "Generator":
     from bookwheel.backends.extractive import ExtractiveGenerator
 
     return ExtractiveGenerator(embedder)
+
+
+def _reranker(settings: Settings, embedder: "Embedder") -> "Reranker":
+    if settings.reranker_url != "lexical:":
+        raise SettingsError(f"BOOKWHEEL_RERANKER_URL has value {settings.reranker_url!r}: use lexical:.")
+    from bookwheel.backends.lexical import LexicalReranker
+
+    return LexicalReranker(embedder)

@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -153,6 +153,20 @@ class Client:
         """Search one store."""
         body = {"query": query, "max_num_results": limit, **options}
         return self.call("POST", f"/v1/vector_stores/{store_id}/search", json=body)
+
+    def find(
+        self,
+        query: str,
+        *,
+        top_k: int = 10,
+        filter: Mapping[str, Any] | None = None,
+        stores: Sequence[str] = (),
+        vector_store_ids: Sequence[str] = (),
+    ) -> list[dict[str, Any]]:
+        """Passages of the stores with these names or ids, of all where none is given: `text`, `score`, `document`."""
+        where = {"stores": list(stores), "vector_store_ids": list(vector_store_ids)}
+        body = {"query": query, "top_k": top_k, "filter": filter, **where}
+        return list(self.call("POST", "/v1/search", json=body)["results"])
 
     def ask(self, store_id: str, question: str) -> dict[str, Any]:
         """A cited answer, as a chat completion."""

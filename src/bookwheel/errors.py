@@ -4,10 +4,14 @@
   + InvalidRequestError (400)
     - InvalidFilterError
     - InvalidDocumentError
+    - StoreExpiredError
   + NotFoundError (404)
   + ConflictError (409)
     - StaleVersionError
+    - IdempotencyKeyReusedError
+    - IdempotencyKeyBusyError
     - DataDirectoryInUseError
+  + PreconditionFailedError (412)
   + TooLargeError (413)
   + UnprocessableFileError (422)
     - UnsupportedFileError
@@ -23,11 +27,13 @@
     - SourceGoneError
     - FetchRefusedError
     - FetchFailedError
+  + BrokenOffError (500)
   + UnavailableError (503, retryable)
     - DatabaseUnavailableError
     - IndexUnavailableError
     - EmbedderUnavailableError
     - GeneratorUnavailableError
+    - RerankerUnavailableError
   + StorageFullError (507, retryable)
 
 A class's docstring is its default message: what is wrong, then what to do. `status` is the HTTP status, `code` the
@@ -76,6 +82,12 @@ class InvalidDocumentError(InvalidRequestError):
     code = "invalid_document"
 
 
+class StoreExpiredError(InvalidRequestError):
+    """The vector store has expired and its documents are gone. Attach files to it, or modify it, to use it again."""
+
+    code = "vector_store_expired"
+
+
 class NotFoundError(BookwheelError):
     """There is no such thing here, or this key may not see it. Check the id."""
 
@@ -98,10 +110,30 @@ class StaleVersionError(ConflictError):
     code = "stale_version"
 
 
+class IdempotencyKeyReusedError(ConflictError):
+    """The Idempotency-Key was used for another request. Send each new request with a new key."""
+
+    code = "idempotency_key_reused"
+
+
+class IdempotencyKeyBusyError(ConflictError):
+    """A request with this Idempotency-Key is still running. Send it again in a moment to get its answer."""
+
+    code = "idempotency_key_in_use"
+
+
 class DataDirectoryInUseError(ConflictError):
     """Another Bookwheel holds this data directory. Stop it, or choose another with --data-dir."""
 
     code = "data_directory_in_use"
+
+
+class PreconditionFailedError(BookwheelError):
+    """Somebody changed it since it was read. Read it again, and send the change with the ETag that comes with it."""
+
+    status = 412
+    type = "invalid_request_error"
+    code = "precondition_failed"
 
 
 class TooLargeError(BookwheelError):
@@ -203,6 +235,12 @@ class FetchFailedError(SourceError):
         self.http_status = http_status  #: what the site answered, if it did
 
 
+class BrokenOffError(BookwheelError):
+    """The worker that wrote this answer was lost, and it cannot be continued as it began. Ask again."""
+
+    code = "broken_off"
+
+
 class UnavailableError(BookwheelError):
     """A part of the service does not answer. Retry in a moment; `bookwheel check` says which part."""
 
@@ -233,6 +271,12 @@ class GeneratorUnavailableError(UnavailableError):
     """The answer generator does not answer. Check BOOKWHEEL_GENERATOR_URL, then retry."""
 
     code = "generator_unavailable"
+
+
+class RerankerUnavailableError(UnavailableError):
+    """The reranker does not answer. Check BOOKWHEEL_RERANKER_URL, then retry."""
+
+    code = "reranker_unavailable"
 
 
 class StorageFullError(BookwheelError):

@@ -226,6 +226,19 @@ class Fetcher:
                     finally:
                         await response.aclose()
 
+    async def post(self, url: str, *, content: bytes, headers: Mapping[str, str], timeout_seconds: float) -> int:
+        """Send to a place; the status of its answer, which is not read. No redirect is followed. Raises
+        FetchRefusedError or FetchFailedError."""
+        checked_url(url)
+        async with self._host_places[urlsplit(url).netloc], self._places:
+            with _translated(url, timeout_seconds):
+                async with asyncio.timeout(timeout_seconds):
+                    self._http.cookies.clear()  # no site may recognise the next request
+                    request = self._http.build_request("POST", url, content=content, headers=headers)
+                    response = await self._http.send(request, stream=True)
+                    await response.aclose()
+                    return response.status_code
+
     async def _follow(self, url: str, headers: Mapping[str, str]) -> httpx.Response:
         for _ in range(MAX_REDIRECTS + 1):
             checked_url(url)

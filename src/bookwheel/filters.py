@@ -17,8 +17,10 @@ OpenAI's grammar. The empty filter `{}` matches every document.
 What a comparison means, the same in every backend:
 
 * Keys are flat: `a.b` is a key with a dot in it.
-* Values are strings, numbers or booleans. Dates are ISO strings. Strings are ordered by code point, `1` equals `1.0`,
-  `true` is not `1`. Values of different types are never equal and have no order, so such a comparison is false.
+* Values are strings, numbers or booleans. Strings are ordered by code point, `1` equals `1.0`, `true` is not `1`.
+  Values of different types are never equal and have no order, so such a comparison is false.
+* Dates are ISO strings (see moments.py). Where the attribute and the value are both dates, moments are compared: then
+  `2024-01-31` equals `2024-01-31T02:00+02:00`. A date and another string are compared as strings.
 * `gt gte lt lte` order strings and numbers; booleans have no order.
 * An attribute that is a list is compared element by element: any one that matches is enough.
 * `in` is true when the attribute equals one of the values; an empty list of values matches nothing.
@@ -29,18 +31,20 @@ What a comparison means, the same in every backend:
 * There is no third truth value: `not` turns false into true, whatever the reason for the false.
 
 Keys that begin with `document.` or `chunk.` are not attributes but what Bookwheel itself knows, see `KEYS`; other such
-keys are refused. They compare as attributes do. A key of kind `time` takes ISO dates and times, in UTC unless they say
-otherwise (`2024-01-31` is its first moment), or Unix seconds. With a key of a chunk, single chunks of a document pass.
+keys are refused. They compare as attributes do, but their strings never as dates. A key of kind `time` takes ISO dates
+and times, in UTC unless they say otherwise (`2024-01-31` is its first moment), or Unix seconds. With a key of a chunk,
+single chunks of a document pass.
 """
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from math import isfinite
 from typing import Any, Literal, cast, get_args
 
 from bookwheel.errors import InvalidFilterError
+from bookwheel.moments import moment, moment_of
 from bookwheel.types import Chunk, Document
 
 Scalar = str | int | float | bool | datetime  # times are compared by the keys of kind `time` only
@@ -124,6 +128,17 @@ def parse(raw: object, *, path: str = "filters") -> Expression:
     return expression
 
 
+def attribute_keys(expression: Expression) -> frozenset[str]:
+    """The attributes that the filter asks about, without the built-in keys."""
+    match expression:
+        case Comparison(key=key):
+            return frozenset() if key in KEYS else frozenset({key})
+        case Not(part=part):
+            return attribute_keys(part)
+        case And(parts=parts) | Or(parts=parts):
+            return frozenset[str]().union(*map(attribute_keys, parts))
+
+
 def uses_chunks(expression: Expression) -> bool:
     """Whether chunks of one document may differ in passing."""
     match expression:
@@ -172,35 +187,41 @@ def matches(expression: Expression, attributes: Mapping[str, Any]) -> bool:
             return not matches(part, attributes)
         case Comparison(op="exists", key=key, value=wanted):
             return (attributes.get(key) is not None) is wanted
-        case Comparison(op="ne" | "nin" as op, key=key, value=value):
-            return not _any_element(_POSITIVE[op], attributes.get(key), value)
+        case Comparison(op="ne" | "nin", key=key, value=value):
+            return not _any_element("eq", attributes.get(key), _value_of(key, value))
         case Comparison(op="contains", key=key, value=value):
             actual = attributes.get(key)
-            return isinstance(actual, list | tuple) and _any_element("eq", actual, value)
+            return isinstance(actual, list | tuple) and _any_element("eq", actual, _value_of(key, value))
         case Comparison(op=op, key=key, value=value):
-            return _any_element(op, attributes.get(key), value)
+            return _any_element(op, attributes.get(key), _value_of(key, value))
 
 
-_POSITIVE: Mapping[str, str] = {"ne": "eq", "nin": "in"}
+@dataclass(frozen=True, slots=True)
+class _Value:
+    """One value of a comparison; `moment` where it is a date and an attribute is asked about."""
+
+    plain: Scalar
+    moment: datetime | None
 
 
-def _any_element(op: str, actual: object, value: object) -> bool:
+def _value_of(key: str, value: Scalar | tuple[Scalar, ...]) -> tuple[_Value, ...]:
+    values = value if isinstance(value, tuple) else (value,)
+    return tuple(_Value(one, moment_of(one) if isinstance(one, str) and key not in KEYS else None) for one in values)
+
+
+def _any_element(op: str, actual: object, values: Sequence[_Value]) -> bool:
     elements = actual if isinstance(actual, list | tuple) else (actual,)
-    return any(_holds(op, element, value) for element in elements)
+    return any(_holds(op, element, value) for element in elements for value in values)
 
 
-def _holds(op: str, element: object, value: object) -> bool:
-    if op == "in":
-        return any(_equal(element, one) for one in cast("tuple[Scalar, ...]", value))
-    if op == "eq":
-        return _equal(element, value)
-    kind = kind_of(element)
-    return kind not in (None, "boolean") and kind == kind_of(value) and ORDERINGS[op](element, value)
-
-
-def _equal(one: object, other: object) -> bool:
-    kind = kind_of(one)
-    return kind is not None and kind == kind_of(other) and one == other
+def _holds(op: str, element: object, value: _Value) -> bool:
+    kind, plain = kind_of(element), value.plain
+    if kind is None or kind != kind_of(plain) or (kind == "boolean" and op in ORDERINGS):
+        return False
+    compare: Callable[[Any, Any], bool] = ORDERINGS.get(op, operator.eq)
+    if value.moment is not None and (dated := moment_of(cast("str", element))) is not None:
+        return compare(dated, value.moment)
+    return compare(element, plain)
 
 
 def kind_of(value: object) -> Kind | None:
@@ -329,22 +350,11 @@ def _value(key: str, raw: object, path: str) -> Scalar:
     value = _scalar(raw, path)
     if KEYS.get(key) != "time":
         return value
-    moment = None if isinstance(value, bool) else _moment(value)
-    if moment is None:
+    named = None if isinstance(value, bool) else moment(value)
+    if named is None:
         expected = "a date such as 2024-01-31 or 2024-01-31T12:00:00Z, or Unix seconds"
         raise _wrong(path, f"must be {expected}, not {value!r:.80}")
-    return moment
-
-
-def _moment(value: str | float) -> datetime | None:
-    """A date or Unix seconds as a moment in UTC; None for others and outside the years 1 to 9999."""
-    try:
-        if not isinstance(value, str):
-            return datetime.fromtimestamp(value, UTC)
-        moment = datetime.fromisoformat(value)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
+    return named
 
 
 def _scalar(value: object, path: str) -> str | int | float | bool:

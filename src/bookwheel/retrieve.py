@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bookwheel.errors import EmbedderUnavailableError, IndexUnavailableError, UnavailableError
-from bookwheel.filters import parse, uses_chunks
+from bookwheel.filters import attribute_keys, parse, uses_chunks
 from bookwheel.fuse import DENSE_WEIGHT, Fused, fuse
 from bookwheel.ports import Embedder, Ports
 from bookwheel.telemetry import DEGRADED, stage
@@ -50,7 +50,8 @@ async def retrieve(question: Question, *, scope: Scope, space: Space, ports: Por
         weight = _dense_weight(question, ports.embedders[space.id])
         ranked = fuse(dense or (), keyword or (), method=question.fusion, dense_weight=weight)
     hits = await _hydrate(ranked, question, scope=scope, ports=ports, progress=progress)
-    return Found(hits=hits, degraded=tuple(progress.degraded), timings=progress.timings)
+    warnings = () if hits else await _warnings(question, scope=scope, ports=ports)
+    return Found(hits=hits, degraded=tuple(progress.degraded), warnings=warnings, timings=progress.timings)
 
 
 async def _embed(text: str, embedder: Embedder, progress: _Progress) -> NDArray[np.float32] | None:
@@ -132,6 +133,14 @@ async def _hydrate(
                     scored = replace(hit, score=fused.score, dense=fused.dense, keyword=fused.keyword)
                     hits.setdefault(_shown(hit), scored)
     return list(hits.values())[: question.limit]
+
+
+async def _warnings(question: Question, *, scope: Scope, ports: Ports) -> tuple[str, ...]:
+    """What in the filter may be a typing error, when nothing was found."""
+    if question.filter is None or not (names := sorted(attribute_keys(parse(question.filter)))):
+        return ()
+    unknown = await ports.passages.unknown_attributes(names, scope=scope)
+    return tuple(f"The filter asks for the attribute {name!r}, which no document here has." for name in unknown)
 
 
 def _shown(hit: Hit) -> object:

@@ -37,6 +37,6 @@ async def serve(settings: Settings, listening: socket.socket) -> None:
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=STOP_SECONDS,
             server_header=False,
-            lifespan="off",
+            lifespan="on",
         )
         await uvicorn.Server(config).serve(sockets=[listening])

@@ -31,7 +31,12 @@ class Settings(BaseSettings):
     )
     generator_url: str = Field("extractive:", description="Who writes answers: `extractive:` needs no model.")
 
+    reranker_url: str = Field("lexical:", description="Who reranks: `lexical:` (words and the embedder's cosine).")
+
     host: str = Field("127.0.0.1", description="Address the API listens on; only loopback until keys exist.")
+    mcp_hosts: str = Field(
+        "", description="Host names, separated by `,`, by which a proxy asks for /mcp; this machine's own always may."
+    )
     port: int = Field(8000, ge=0, le=65535, description="Port the API listens on; 0 picks a free one.")
     api_processes: int = Field(1, ge=1, description="API processes that `up` starts.")
     embed_threads: int = Field(0, ge=0, description="Threads of the embedder in each process; 0 means all cores.")
@@ -53,6 +58,10 @@ class Settings(BaseSettings):
         "/", description="Folders, separated by `:`, below which a directory source may lie; empty allows none."
     )
     lease_seconds: float = Field(8.0, gt=0, description="A worker silent for this long loses its documents to another.")
+
+    response_keep_days: int = Field(
+        30, ge=1, description="Stored responses and the log of webhook deliveries are removed after so many days."
+    )
 
     log_level: str = Field("info", description="debug, info, warning or error.")
     log_format: str = Field("text", description="`text` for people, `json` for machines.")

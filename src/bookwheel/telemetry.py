@@ -34,6 +34,7 @@ CACHE_REQUESTS = Counter("bookwheel_cache_requests_total", "Cache lookups.", ("c
 INGEST_DOCUMENTS = Counter("bookwheel_ingest_documents_total", "Document versions finished.", ("status",))
 SOURCE_RUNS = Counter("bookwheel_source_runs_total", "Runs of sources.", ("kind", "result"))
 SOURCE_ITEMS = Counter("bookwheel_source_items_total", "Files and pages of sources, by run.", ("kind", "result"))
+WEBHOOK_ATTEMPTS = Counter("bookwheel_webhook_attempts_total", "Attempts to deliver a webhook.", ("result",))
 ERRORS = Counter("bookwheel_errors_total", "Errors by where they came up.", ("stage", "type"))
 DEGRADED = Counter("bookwheel_degraded_total", "Answers given without this stage.", ("stage",))
 QUEUE_DEPTH = Gauge("bookwheel_queue_depth", "Waiting and running jobs.", ("queue",))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Literal
 from uuid import UUID
@@ -73,6 +73,15 @@ class Store:
     size: int = 0  #: of its documents' sources
     chunk_count: int = 0  #: of its live documents
     counts: Mapping[FileStatus, int] = field(default_factory=dict)  #: documents by status
+    expires_after_days: int | None = None  #: of rest, since it was last active; None for never
+    expired: bool = False  #: its time is over; a worker removes its documents
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When its time is over, unless it is used before."""
+        if self.expires_after_days is None:
+            return None
+        return self.last_active_at + timedelta(days=self.expires_after_days)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +95,7 @@ class File:
     size: int
     sha256: bytes  #: 32 bytes
     created_at: datetime
+    expires_at: datetime | None = None  #: a worker removes it then, with the documents made of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +155,27 @@ class Claim:
     owner: str = ""  #: who holds the lease
     attempts: int = 0  #: at this version, ended by something that may pass
     deaths: int = 0  #: workers that died with the document in hand since it was last let go
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileBatch:
+    """Files that were put into a store together."""
+
+    id: UUID
+    tenant_id: UUID
+    store_id: UUID
+    created_at: datetime
+    cancelled: bool  #: some of its work was cancelled
+    counts: Mapping[FileStatus, int]  #: its documents that are still in the store, by status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptResponse:
+    """The answer to a request, kept for the same request coming again."""
+
+    status: int  #: of HTTP
+    headers: Mapping[str, str]
+    body: bytes
 
 
 class JobState(StrEnum):
@@ -332,6 +363,7 @@ class Found:
 
     hits: Sequence[Hit]
     degraded: tuple[str, ...] = ()  #: stages that were left out because they failed
+    warnings: tuple[str, ...] = ()  #: why there may be less than the caller expects, in words
     timings: Mapping[str, float] = field(default_factory=dict)  #: seconds by stage
 
 
@@ -356,6 +388,8 @@ class Answer:
     supported: bool
     found: Found
     model: str
+    cut_short: bool = False  #: more was to come than the caller wanted to have
+    search_query: str = ""  #: what was searched for: the question, made self-contained
     timings: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -430,3 +464,82 @@ class SourceOutcome:
     state: Mapping[str, Any]
     error: str | None = None
     failed: bool = False  #: as a whole: the place could not be read
+
+
+ResponseEvent = Mapping[str, Any]  # of a streamed response, with `type` and `sequence_number`
+
+UNFINISHED_RESPONSE = frozenset({"queued", "in_progress"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelResponse:
+    """An answer as the Responses API keeps it, perhaps not yet written."""
+
+    id: UUID
+    tenant_id: UUID
+    principals: tuple[str, ...]  #: for whom it searches
+    previous_id: UUID | None  #: the response that it continues
+    request: Mapping[str, Any]  #: what was asked
+    body: Mapping[str, Any]  #: the response as callers see it
+    background: bool  #: written by a worker
+    created_at: datetime
+    attempts: int = 0  #: workers that took it
+
+    @property
+    def status(self) -> str:
+        """OpenAI's word for how far it is."""
+        return str(self.body["status"])
+
+    @property
+    def has_ended(self) -> bool:
+        """Nothing of it changes any more."""
+        return self.status not in UNFINISHED_RESPONSE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookEndpoint:
+    """A place that is told of events."""
+
+    id: UUID
+    tenant_id: UUID
+    name: str
+    url: str
+    event_types: tuple[str, ...]
+    secret: bytes  #: that signs what is sent
+    created_at: datetime
+    updated_at: datetime
+
+
+class DeliveryStatus(StrEnum):
+    """How far a delivery is."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    FAILED = "failed"  #: given up
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One event on its way to one endpoint."""
+
+    id: UUID  #: the same at every attempt
+    endpoint_id: UUID
+    event_type: str
+    payload: str  #: exactly what is sent
+    status: DeliveryStatus
+    attempts: int
+    next_try_at: datetime | None  #: None when it has ended
+    http_status: int | None  #: of the last attempt, None when there was no answer
+    error: str | None  #: of the last attempt
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryOutcome:
+    """How an attempt ended."""
+
+    status: DeliveryStatus
+    http_status: int | None = None
+    error: str | None = None
+    retry_in: float | None = None  #: seconds, while it is pending

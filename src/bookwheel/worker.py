@@ -10,13 +10,16 @@ from uuid import uuid4
 
 import structlog
 
-from bookwheel.app import open_ports, worker_calls
+from bookwheel.app import answering_ports, open_ports, worker_calls
 from bookwheel.background import patience, waited
+from bookwheel.deliver import deliver_webhooks
 from bookwheel.errors import UnavailableError
+from bookwheel.expiry import remove_expired
 from bookwheel.follow import follow
 from bookwheel.ingest import ingest_waiting
 from bookwheel.orphans import remove_dead_blobs
 from bookwheel.ports import Ports
+from bookwheel.respond import Narrator, run_responses
 from bookwheel.sandbox import ParserPool
 from bookwheel.settings import Settings
 from bookwheel.sources.running import run_sources
@@ -36,9 +39,10 @@ log = structlog.get_logger()
 class Worker:
     """Everything that one worker process does, sharing one set of ports."""
 
-    def __init__(self, settings: Settings, ports: Ports, parser: ParserPool) -> None:
+    def __init__(self, settings: Settings, ports: Ports, answering: Ports, parser: ParserPool) -> None:
         self.settings = settings
         self.ports = ports
+        self.answering = answering
         self.parser = parser
         self.name = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
         self.owners: set[str] = set()
@@ -54,6 +58,8 @@ class Worker:
             tasks.create_task(self._clean())
             tasks.create_task(follow(self.ports, self.stop))
             tasks.create_task(run_sources(self.ports, self.settings, self.stop, self.name))
+            tasks.create_task(deliver_webhooks(self.ports, self.settings, self.stop))
+            tasks.create_task(run_responses(self.answering, self.settings, self.stop, self.name, narrator=_narrator))
             await self.stop.wait()
             for job in jobs:
                 job.cancel()
@@ -110,18 +116,28 @@ class Worker:
 
     async def _clean(self) -> None:
         while await waited(CLEAN_SECONDS, self.stop):
+            with patience("expiry"):
+                for kind, count in (await remove_expired(self.ports)).items():
+                    log.info("expired", kind=kind, count=count)
             with patience("clean"):
                 removed = await remove_dead_blobs(self.ports)
                 if removed:
                     log.info("bytes of deleted files removed", files=removed)
 
 
+def _narrator() -> Narrator:
+    """Loaded when it is needed: the HTTP door, which comes with it, costs 36 MiB and seconds on a busy machine."""
+    from bookwheel.api import response_events
+
+    return response_events
+
+
 async def work(settings: Settings) -> None:
     """Run one worker until SIGTERM or SIGINT."""
     logging.getLogger("procrastinate").setLevel(logging.WARNING)  # it would print every job's arguments
     parser = ParserPool(settings)
-    async with open_ports(settings, writes_keywords=True) as ports:
-        worker = Worker(settings, ports, parser)
+    async with open_ports(settings, writes_keywords=True) as ports, answering_ports(settings, ports) as answering:
+        worker = Worker(settings, ports, answering, parser)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, worker.stop.set)

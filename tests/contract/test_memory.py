@@ -7,20 +7,25 @@ import pytest
 from bookwheel.backends.memory import MemoryBlobs, MemoryDatabase, MemoryKeywordIndex
 from bookwheel.ports import Blobs, Embedder, Generator, KeywordIndex, Ports
 from bookwheel.testing import EchoGenerator, HashEmbedder, memory_ports
+from bookwheel.testing.batches import BatchesContract
 from bookwheel.testing.blobs import BlobsContract
 from bookwheel.testing.contract import PortsContract
 from bookwheel.testing.desk import Desk
 from bookwheel.testing.documents import DocumentsContract
 from bookwheel.testing.embedder import EmbedderContract
+from bookwheel.testing.expiry import ExpiryContract
 from bookwheel.testing.files import FilesContract
 from bookwheel.testing.generator import GeneratorContract
+from bookwheel.testing.idempotency import IdempotencyKeysContract
 from bookwheel.testing.ingestion import IngestionContract, JobsContract
 from bookwheel.testing.keywords import KeywordIndexContract
 from bookwheel.testing.outbox import OutboxContract
 from bookwheel.testing.passages import PassagesContract
+from bookwheel.testing.responses import ResponseRunsContract, ResponsesContract
 from bookwheel.testing.sources import SourceRunsContract, SourcesContract
 from bookwheel.testing.stores import StoresContract
 from bookwheel.testing.vectors import VectorIndexContract
+from bookwheel.testing.webhooks import WebhookRunsContract, WebhooksContract
 
 LEASE_SECONDS = 15.0
 
@@ -46,6 +51,18 @@ class TestDocuments(MemoryPorts, DocumentsContract):
     """Documents in memory."""
 
 
+class TestBatches(MemoryPorts, BatchesContract):
+    """File batches in memory."""
+
+
+class TestExpiry(MemoryPorts, ExpiryContract):
+    """What ends by itself, in memory."""
+
+
+class TestIdempotencyKeys(MemoryPorts, IdempotencyKeysContract):
+    """Idempotency keys in memory."""
+
+
 class TestIngestion(MemoryPorts, IngestionContract):
     """Ingestion in memory."""
 
@@ -60,6 +77,22 @@ class TestSources(MemoryPorts, SourcesContract):
 
 class TestSourceRuns(MemoryPorts, SourceRunsContract):
     """Runs of sources in memory."""
+
+
+class TestResponses(MemoryPorts, ResponsesContract):
+    """Responses in memory."""
+
+
+class TestResponseRuns(MemoryPorts, ResponseRunsContract):
+    """Background responses in memory."""
+
+
+class TestWebhooks(MemoryPorts, WebhooksContract):
+    """Webhooks in memory."""
+
+
+class TestWebhookRuns(MemoryPorts, WebhookRunsContract):
+    """Deliveries in memory."""
 
 
 class TestPassages(MemoryPorts, PassagesContract):

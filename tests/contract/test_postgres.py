@@ -15,16 +15,21 @@ from bookwheel.backends.postgres.ports import open_database, postgres_ports
 from bookwheel.errors import DatabaseUnavailableError
 from bookwheel.ports import Ports
 from bookwheel.testing import HashEmbedder, memory_ports
+from bookwheel.testing.batches import BatchesContract
 from bookwheel.testing.contract import PortsContract
 from bookwheel.testing.desk import Desk
 from bookwheel.testing.documents import DocumentsContract
+from bookwheel.testing.expiry import ExpiryContract
 from bookwheel.testing.files import FilesContract
+from bookwheel.testing.idempotency import IdempotencyKeysContract
 from bookwheel.testing.ingestion import IngestionContract, JobsContract
 from bookwheel.testing.outbox import OutboxContract
 from bookwheel.testing.passages import PassagesContract
+from bookwheel.testing.responses import ResponseRunsContract, ResponsesContract
 from bookwheel.testing.sources import SourceRunsContract, SourcesContract
 from bookwheel.testing.stores import StoresContract
 from bookwheel.testing.vectors import VectorIndexContract
+from bookwheel.testing.webhooks import WebhookRunsContract, WebhooksContract
 from bookwheel.types import DocumentDraft
 
 WAITING, BATCH = 2_000, 200  # documents
@@ -84,6 +89,18 @@ class TestDocuments(PostgresPorts, DocumentsContract):
     """Documents in PostgreSQL."""
 
 
+class TestBatches(PostgresPorts, BatchesContract):
+    """File batches in PostgreSQL."""
+
+
+class TestExpiry(PostgresPorts, ExpiryContract):
+    """What ends by itself, in PostgreSQL."""
+
+
+class TestIdempotencyKeys(PostgresPorts, IdempotencyKeysContract):
+    """Idempotency keys in PostgreSQL."""
+
+
 class TestIngestion(PostgresPorts, IngestionContract):
     """Ingestion in PostgreSQL."""
 
@@ -98,6 +115,22 @@ class TestSources(PostgresPorts, SourcesContract):
 
 class TestSourceRuns(PostgresPorts, SourceRunsContract):
     """Runs of sources in PostgreSQL."""
+
+
+class TestResponses(PostgresPorts, ResponsesContract):
+    """Responses in PostgreSQL."""
+
+
+class TestResponseRuns(PostgresPorts, ResponseRunsContract):
+    """Background responses in PostgreSQL."""
+
+
+class TestWebhooks(PostgresPorts, WebhooksContract):
+    """Webhooks in PostgreSQL."""
+
+
+class TestWebhookRuns(PostgresPorts, WebhookRunsContract):
+    """Deliveries in PostgreSQL."""
 
 
 class TestPassages(PostgresPorts, PassagesContract):

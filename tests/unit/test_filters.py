@@ -19,17 +19,19 @@ from bookwheel.filters import (
     Expression,
     Not,
     Or,
+    attribute_keys,
     matches,
     parse,
     uses_chunks,
 )
+from bookwheel.moments import moment_of
 
 KEYS = st.sampled_from(["a", "b", "year", "a.b"])
 SCALARS = st.one_of(
     st.booleans(),
     st.integers(-3, 3),
     st.floats(-3, 3),
-    st.sampled_from(["", "x", "y", "2024-01-01", "2024-02-01"]),
+    st.sampled_from(["", "x", "y", "2024-01-01", "2024-02-01", "2024-01-01T00:00Z", "2024-01-01T02:00+02:00"]),
 )
 ATTRIBUTES = st.dictionaries(
     KEYS, st.one_of(SCALARS, st.none(), st.lists(st.sampled_from(["x", "y", "z"]), max_size=3))
@@ -194,6 +196,21 @@ def test_empty_filter_matches_everything() -> None:
         ({"chunk.page": {"$ne": 1}}, {"chunk.page": None}, True),
         ({"chunk.page": "1"}, {"chunk.page": 1}, False),
         ({"document.path": {"$lt": "b"}}, {"document.path": "a"}, True),
+        ({"a": "2024-01-31"}, {"a": "2024-01-31T00:00:00Z"}, True),
+        ({"a": "2024-01-31"}, {"a": "2024-01-31T02:00+02:00"}, True),
+        ({"a": "2024-01-31"}, {"a": "2024-01-31 00:00"}, True),
+        ({"a": {"$ne": "2024-01-31"}}, {"a": "2024-01-31T00:00:00.000Z"}, False),
+        ({"a": ["x", "2024-01-31"]}, {"a": ["y", "2024-01-31T00:00Z"]}, True),
+        ({"a": {"$contains": "2024-01-31"}}, {"a": ["2024-01-31T00:00Z"]}, True),
+        ({"a": {"$lt": "2024-01-31T00:00Z"}}, {"a": "2024-01-31T01:00+02:00"}, True),
+        ({"a": {"$gt": "2024-01-31T23:00+02:00"}}, {"a": "2024-01-31T22:00Z"}, True),
+        ({"a": {"$gte": "2024-01-31"}}, {"a": "2024-01-31"}, True),
+        ({"a": {"$gte": "2024-02-28"}}, {"a": "2024-02-30"}, True),
+        ({"a": {"$lt": "2024-01-31T00:00Z"}}, {"a": "2024-01-31"}, False),
+        ({"a": {"$lt": "2024-02-30T00:00Z"}}, {"a": "2024-02-30"}, True),
+        ({"a": {"$gt": "2023-12-31"}}, {"a": "2024"}, True),
+        ({"a": {"$gt": "2023-12-31"}}, {"a": 2024}, False),
+        ({"document.path": "2024-01-31"}, {"document.path": "2024-01-31T00:00Z"}, False),
     ],
 )
 def test_meaning(filter: Any, attributes: dict[str, Any], expected: bool) -> None:
@@ -237,6 +254,14 @@ def test_meaning(filter: Any, attributes: dict[str, Any], expected: bool) -> Non
         ({"document.created_at": True}, "filters.document.created_at"),
         ({"document.created_at": {"$lt": 1e18}}, "filters.document.created_at.$lt"),
         ({"document.updated_at": ["2024-01-01", "9999-12-31T23:59-23:59"]}, "filters.document.updated_at[1]"),
+        ({"type": "contains", "key": "a", "value": ["x"]}, "filters.value"),
+        ({"type": "nin", "key": "a", "value": "x"}, "filters.value"),
+        ({"type": "or", "filters": {"a": 1}}, "filters.filters"),
+        ({"type": "not", "filters": [{"a": 1}]}, "filters.filter"),
+        ({"type": ["eq"], "key": "a", "value": 1}, "filters.type"),
+        ({"a": {"$contains": None}}, "filters.a.$contains"),
+        ({"a": {"$lt": "2024-01-31", "$gte": []}}, "filters.a.$gte"),
+        ({"$or": [{"a": {"$not": 3}}]}, "filters.$or[0].a.$not"),
         ({"document.updated_at": {"$exists": "2024-01-01"}}, "filters.document.updated_at.$exists"),
     ],
 )
@@ -272,6 +297,37 @@ def test_times_are_moments(value: Any, moment: datetime) -> None:
     assert holds({"document.created_at": {"$gte": value, "$in": [value]}}, **{"document.created_at": moment})
     assert holds({"document.created_at": {"$lt": value}}, **{"document.created_at": moment}) is False
     assert holds({"document.created_at": {"$gt": value, "$ne": value}}, **{"document.created_at": later})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2024-02-30",
+        "0000-01-01",
+        "2024-1-31",
+        "20240131",
+        "2024-01-31T24:00",
+        "2024-01-31T12",
+        "2024-01-31T12:00:60",
+        "2024-01-31T12:00+16:00",
+        "2024-01-31T12:00+0200",
+        "2024-01-31t12:00z",
+        "2024-01-31\n",
+        " 2024-01-31",
+        "２０２４-01-31",
+        "2024-01-31T12:00:00.1234567",
+    ],
+)
+def test_only_dates_are_dates(text: str) -> None:
+    """What is not written as moments.py says is a string like any other."""
+    assert moment_of(text) is None
+
+
+def test_attributes_of_a_filter_are_told() -> None:
+    """Every attribute that is asked about, without what Bookwheel itself knows."""
+    raw = {"$or": [{"a": 1}, {"$not": {"b": {"$exists": True}}}], "document.title": "x", "chunk.page": 1}
+    assert attribute_keys(parse(raw)) == {"a", "b"}
+    assert attribute_keys(parse({})) == frozenset()
 
 
 def test_keys_of_chunks_are_told_apart() -> None:

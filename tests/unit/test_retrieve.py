@@ -190,3 +190,14 @@ async def test_the_weight_decides_who_is_trusted(shelf: tuple[Desk, Store]) -> N
     found = await ask(*shelf, "acorns whale whale", dense_weight=0.0)
     best = max(found.hits, key=lambda hit: hit.keyword or 0.0)
     assert found.hits[0] == best
+
+
+async def test_an_unknown_attribute_is_told_when_nothing_is_found(shelf: tuple[Desk, Store]) -> None:
+    """A filter on a name that no document has matches nothing and says so; a known name or a hit gives no warning."""
+    mistyped = await ask(*shelf, "whale", filter={"numbr": 1, "number": 0})
+    assert (list(mistyped.hits), len(mistyped.warnings)) == ([], 1)
+    assert "'numbr'" in mistyped.warnings[0]
+    assert (await ask(*shelf, "whale", filter={"number": 99})).warnings == ()
+    assert (await ask(*shelf, "whale", filter={"document.title": "none"})).warnings == ()
+    negated = await ask(*shelf, "whale", filter={"numbr": {"$ne": 1}})
+    assert (len(negated.hits) > 0, negated.warnings) == (True, ())

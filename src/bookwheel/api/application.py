@@ -1,5 +1,6 @@
 """The application: every route, error handler and middleware of the door."""
 
+import asyncio
 from importlib.metadata import version
 from typing import Any
 
@@ -9,16 +10,24 @@ from fastapi.telemetry import TelemetryConfig
 from bookwheel.api import (
     chat,
     documents,
+    embeddings,
     failures,
+    file_batches,
     files,
     jobs,
+    mcp,
     models,
+    plain_search,
+    rerank,
+    responses,
     search,
     sources,
     status,
     store_files,
     vector_stores,
+    webhooks,
 )
+from bookwheel.api.idempotency import Idempotency
 from bookwheel.api.middleware import Attendant
 from bookwheel.api.wiring import JSON
 from bookwheel.ports import Ports
@@ -39,12 +48,32 @@ def create_app(ports: Ports, settings: Settings, **options: Any) -> FastAPI:
         redirect_slashes=False,  # an id may end in a slash
         default_response_class=JSON,
         telemetry=OFF,
-        **options,
+        **{"lifespan": mcp.lifespan, **options},
     )
     app.state.ports = ports
     app.state.settings = settings
-    for module in (search, chat, documents, vector_stores, store_files, files, jobs, models, sources, status):
+    app.state.embedding_turn = asyncio.Lock()
+    for module in (
+        search,
+        plain_search,
+        chat,
+        responses,
+        webhooks,
+        embeddings,
+        rerank,
+        documents,
+        vector_stores,
+        file_batches,
+        store_files,
+        files,
+        jobs,
+        models,
+        sources,
+        status,
+    ):
         app.include_router(module.routes)
+    mcp.install(app, ports, settings)
     failures.install(app)
+    app.add_middleware(Idempotency)
     app.add_middleware(Attendant)
     return app

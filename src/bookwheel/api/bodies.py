@@ -10,7 +10,11 @@ from bookwheel.types import Chunking, Strategy
 Name = Annotated[str, Field(max_length=256, pattern=r"^[^\x00]*$")]
 QueryText = Annotated[str, Field(min_length=1, max_length=8192)]
 
+MAX_STORES = 100  #: in one search
+MAX_TEXTS = 2048  #: in one request for embeddings
+MAX_RANKED = 1000  #: documents in one request for reranking
 MIN_CHUNK, MAX_CHUNK = 64, 1024  #: tokens
+MAX_BATCH = 2000  #: files
 CHILD_CHUNK = 128  #: tokens of a chunk that only serves to find its section
 
 
@@ -77,6 +81,13 @@ def _check_range(name: str, value: int, low: int, high: int) -> None:
         raise InvalidRequestError(f"{param} is {value}; it must be {allowed}.", param=param)
 
 
+class ExpiresAfter(Body):
+    """When an unused store expires."""
+
+    anchor: Literal["last_active_at"]
+    days: int = Field(ge=1, le=365)
+
+
 class StoreCreate(Body):
     """POST /v1/vector_stores."""
 
@@ -84,13 +95,15 @@ class StoreCreate(Body):
     file_ids: list[str] = Field([], max_length=500)
     metadata: dict[str, str] | None = None
     chunking_strategy: ChunkingStrategy | None = None
+    expires_after: ExpiresAfter | None = None
 
 
 class StoreModify(Body):
-    """POST /v1/vector_stores/{id}."""
+    """POST /v1/vector_stores/{id}. What is not sent stays as it is."""
 
     name: Name | None = None
     metadata: dict[str, str] | None = None
+    expires_after: ExpiresAfter | None = None  #: null takes it away
 
 
 class FileAttach(Body):
@@ -105,6 +118,31 @@ class FileAttach(Body):
     bulk: bool = False  #: one of many: single uploads go before it
 
 
+class BatchCreate(Body):
+    """POST /v1/vector_stores/{id}/file_batches. As OpenAI has it, the shared fields are for `file_ids` only; each of
+    `files` has its own."""
+
+    file_ids: list[str] | None = Field(None, max_length=MAX_BATCH)
+    files: list[FileAttach] | None = Field(None, max_length=MAX_BATCH)
+    attributes: dict[str, Any] | None = None
+    chunking_strategy: ChunkingStrategy | None = None
+
+    def attached(self) -> list[FileAttach]:
+        """The files one by one, each once where they are given by id. Raises InvalidRequestError."""
+        if (self.file_ids is None) == (self.files is None):
+            raise InvalidRequestError("Send file_ids or files: one of the two.", param="file_ids")
+        if self.files is None:
+            attached = [
+                FileAttach(file_id=file_id, attributes=self.attributes, chunking_strategy=self.chunking_strategy)
+                for file_id in dict.fromkeys(self.file_ids or ())
+            ]
+        else:
+            attached = self.files
+        if not attached:
+            raise InvalidRequestError("The batch has no files. Send at least one.", param="file_ids")
+        return attached
+
+
 class HybridWeights(Body):
     """Weights of the two searches in the fused score; only their ratio counts."""
 
@@ -115,7 +153,7 @@ class HybridWeights(Body):
 class RankingOptions(Body):
     """How hits are ordered and cut."""
 
-    ranker: str = "auto"
+    ranker: Literal["auto", "none", "default-2024-08-21", "default_2024_08_21", "default-2024-11-15"] = "auto"
     score_threshold: float = Field(0.0, ge=0, le=1)
     hybrid_search: HybridWeights | None = None
 
@@ -128,6 +166,62 @@ class Search(Body):
     filters: dict[str, Any] | None = None
     ranking_options: RankingOptions = RankingOptions()
     rewrite_query: bool = False
+
+
+class PlainSearch(Body):
+    """POST /v1/search."""
+
+    query: QueryText | Annotated[list[QueryText], Field(min_length=1, max_length=16)]
+    top_k: int = Field(10, ge=1, le=50)
+    filter: dict[str, Any] | None = None
+    vector_store_ids: list[str] = Field([], max_length=MAX_STORES)
+    stores: list[Name] = Field([], max_length=MAX_STORES)  #: names
+    ranking_options: RankingOptions = RankingOptions()
+
+
+class EmbeddingsCreate(Body):
+    """POST /v1/embeddings."""
+
+    input: str | list[str] | list[int] | list[list[int]]
+    model: str
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = None
+
+    def texts(self) -> list[str]:
+        """The input as a list. Raises InvalidRequestError for token lists, empty texts, none and too many."""
+        texts = [self.input] if isinstance(self.input, str) else self.input
+        if not 1 <= len(texts) <= MAX_TEXTS:
+            raise InvalidRequestError(f"input has {len(texts)} texts; it must be 1 to {MAX_TEXTS}.", param="input")
+        checked = list[str]()
+        for index, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise InvalidRequestError(
+                    "input holds tokens, which another model's tokenizer made. Send the text itself.", param="input"
+                )
+            if not text.strip():
+                raise InvalidRequestError(f"input[{index}] is empty.", param=f"input[{index}]")
+            checked.append(text)
+        return checked
+
+
+class RerankDocument(Body):
+    """A text to be ranked, as an object."""
+
+    text: str
+
+
+class RerankCreate(Body):
+    """POST /v2/rerank, in Cohere's shape."""
+
+    model: str
+    query: QueryText
+    documents: list[str | RerankDocument] = Field(min_length=1, max_length=MAX_RANKED)
+    top_n: int | None = Field(None, ge=1)
+    return_documents: bool = False
+
+    def texts(self) -> list[str]:
+        """The documents' texts."""
+        return [document if isinstance(document, str) else document.text for document in self.documents]
 
 
 class TextPart(Body):
@@ -163,6 +257,8 @@ class ChatCreate(Body):
     messages: list[ChatMessage] = Field(min_length=1, max_length=1000)
     stream: bool = False
     stream_options: StreamOptions | None = None
+    max_tokens: int | None = Field(None, ge=1)  #: the older name of the next
+    max_completion_tokens: int | None = Field(None, ge=1)
     vector_store_ids: list[str] = Field([], max_length=10)
     filters: dict[str, Any] | None = None
     max_num_results: int = Field(8, ge=1, le=50)

@@ -18,10 +18,12 @@ from bookwheel.api.bodies import ChatCreate, ChatMessage
 from bookwheel.api.ids import parse
 from bookwheel.api.models import store_of
 from bookwheel.api.shapes import answer_details, citation_object
+from bookwheel.api.usage import chat_usage
 from bookwheel.api.wiring import JSON, ThePorts, TheScope, router
 from bookwheel.errors import BookwheelError, InvalidRequestError
+from bookwheel.expiry import note_search
 from bookwheel.filters import parse as parse_filter
-from bookwheel.ports import Embedder, Ports
+from bookwheel.ports import Ports
 from bookwheel.telemetry import ERRORS
 from bookwheel.types import Answer, Filter, Scope, Space
 
@@ -43,6 +45,7 @@ class Asked:
     scope: Scope
     space: Space
     include_usage: bool
+    max_tokens: int | None
 
     def arguments(self, ports: Ports) -> dict[str, Any]:
         """What the answer walk takes beside the question."""
@@ -53,6 +56,7 @@ class Asked:
             "history": self.history,
             "limit": self.limit,
             "filter": self.filter,
+            "max_tokens": self.max_tokens,
         }
 
 
@@ -79,6 +83,7 @@ async def _resolve(body: ChatCreate, ports: Ports, scope: Scope) -> Asked:
             param="vector_store_ids",
         )
     stores = await asyncio.gather(*(ports.stores.get(store_id, scope=scope) for store_id in ids))
+    await note_search(stores, scope=scope, ports=ports)
     if len({store.space.id for store in stores}) > 1:
         raise InvalidRequestError(
             "These stores use different embedding models; ask them one at a time.", param="vector_store_ids"
@@ -94,6 +99,7 @@ async def _resolve(body: ChatCreate, ports: Ports, scope: Scope) -> Asked:
         scope=within(scope, *ids),
         space=stores[0].space,
         include_usage=body.stream_options is not None and body.stream_options.include_usage,
+        max_tokens=body.max_completion_tokens or body.max_tokens,
     )
 
 
@@ -108,15 +114,12 @@ def _conversation(messages: Sequence[ChatMessage]) -> tuple[str, list[dict[str, 
 
 
 def _usage(asked: Asked, answer: Answer, ports: Ports) -> dict[str, int]:
-    """Tokens of the messages and of the answer, as the store's embedder counts them."""
-    embedder: Embedder = ports.embedders[asked.space.id]
     said = [asked.question, *(turn["content"] for turn in asked.history)]
-    *prompt, completion = embedder.token_counts([*said, answer.text])
-    return {
-        "prompt_tokens": sum(prompt),
-        "completion_tokens": completion,
-        "total_tokens": sum(prompt) + completion,
-    }
+    return chat_usage(said, answer.text, ports.embedders[asked.space.id])
+
+
+def _finish_reason(answer: Answer) -> str:
+    return "length" if answer.cut_short else "stop"
 
 
 def _completion(asked: Asked, answer: Answer, usage: Mapping[str, int]) -> dict[str, Any]:
@@ -131,7 +134,7 @@ def _completion(asked: Asked, answer: Answer, usage: Mapping[str, int]) -> dict[
         "object": "chat.completion",
         "created": asked.created,
         "model": asked.model,
-        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}],
+        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": _finish_reason(answer)}],
         "usage": usage,
         "bookwheel": answer_details(answer),
     }
@@ -139,12 +142,19 @@ def _completion(asked: Asked, answer: Answer, usage: Mapping[str, int]) -> dict[
 
 async def _streamed(asked: Asked, ports: Ports) -> Response:
     pieces = walk.stream(asked.question, **asked.arguments(ports))
-    # The first piece is fetched before the response begins, so that early errors keep their status.
-    first = await anext(aiter(pieces))
+    # The first words are fetched before the response begins, so that early errors keep their status.
+    first = await _first_words(pieces)
     headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
     return StreamingResponse(
         _events(asked, first, pieces, ports), media_type="text/event-stream; charset=utf-8", headers=headers
     )
+
+
+async def _first_words(pieces: AsyncIterator[walk.AnswerPiece]) -> walk.AnswerPiece:
+    async for piece in pieces:
+        if piece.text or piece.answer is not None:
+            return piece
+    raise AssertionError("the last piece has the answer")
 
 
 async def _events(
@@ -177,7 +187,7 @@ async def _chained(
 
 def _last_chunks(asked: Asked, answer: Answer, ports: Ports) -> list[dict[str, Any]]:
     annotations = [citation_object(citation) for citation in answer.citations]
-    last = _chunk(asked, {"annotations": annotations}, finish_reason="stop")
+    last = _chunk(asked, {"annotations": annotations}, finish_reason=_finish_reason(answer))
     last["bookwheel"] = answer_details(answer)
     if not asked.include_usage:
         return [last]

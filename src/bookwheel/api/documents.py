@@ -11,12 +11,15 @@ from starlette.responses import Response
 from bookwheel.api.attributes import checked_access, checked_attributes
 from bookwheel.api.ids import PREFIXES, public
 from bookwheel.api.lines import MEDIA_TYPE, Conversation, Line, whole_line
+from bookwheel.api.linked import Linked, fetch_all, fetched_files, remove_unused
 from bookwheel.api.pages import ThePage, fetch, listed
 from bookwheel.api.shapes import chunk_object, document_object
 from bookwheel.api.store_files import find_source
 from bookwheel.api.wiring import JSON, StoreScope, ThePorts, TheSettings, TheStore, router
-from bookwheel.errors import BookwheelError, InvalidDocumentError, NotFoundError, TooLargeError
+from bookwheel.errors import BookwheelError, FetchRefusedError, InvalidDocumentError, NotFoundError, TooLargeError
+from bookwheel.fetching import checked_url
 from bookwheel.ports import Ports
+from bookwheel.settings import Settings
 from bookwheel.telemetry import ERRORS
 from bookwheel.types import Document, DocumentDraft, FileStatus, Scope, Store
 
@@ -34,35 +37,61 @@ async def put_documents(
     """Upsert documents by the caller's ids: NDJSON lines, answered line by line, or one JSON object."""
     kind = request.headers.get("content-type", MEDIA_TYPE).partition(";")[0].strip().lower()
     if kind == "application/json":
-        return await _put_one(request, store, scope, ports, settings.max_line_bytes)
+        return await _put_one(request, store, scope, ports, settings)
 
     async def handle(lines: Sequence[Line]) -> bytes:
-        return await put_lines(lines, store=store, scope=scope, ports=ports)
+        return await put_lines(lines, store=store, scope=scope, ports=ports, settings=settings)
 
     return Conversation(request, handle, max_line_bytes=settings.max_line_bytes)
 
 
-async def _put_one(request: Request, store: Store, scope: Scope, ports: Ports, max_bytes: int) -> Response:
-    data = await whole_line(request.stream(), max_bytes=max_bytes)
-    draft = read_draft(data)
-    documents = await ports.documents.put([draft], scope=scope, store=store)
+async def _put_one(request: Request, store: Store, scope: Scope, ports: Ports, settings: Settings) -> Response:
+    read = read_draft(await whole_line(request.stream(), max_bytes=settings.max_line_bytes))
+    (draft,) = await _with_content([read], scope=scope, ports=ports, settings=settings)
+    if isinstance(draft, BookwheelError):
+        raise draft
+    before = await fetched_files([draft], scope=scope, ports=ports)
+    try:
+        documents = await ports.documents.put([draft], scope=scope, store=store)
+    finally:
+        await remove_unused([draft], before, scope=scope, ports=ports)
     return JSON(_result(documents[0]))
 
 
-async def put_lines(lines: Sequence[Line], *, store: Store, scope: Scope, ports: Ports) -> bytes:
+async def put_lines(lines: Sequence[Line], *, store: Store, scope: Scope, ports: Ports, settings: Settings) -> bytes:
     """Put a batch of lines; returns one JSON line for each, in order. An error of one line is its result."""
     results: list[dict[str, Any]] = [{"line": line.number} for line in lines]
+    read = [_read(line.data) for line in lines]
+    whole = await _with_content(read, scope=scope, ports=ports, settings=settings)
     drafts: list[DocumentDraft] = []
     places: list[int] = []
-    for place, line in enumerate(lines):
-        try:
-            drafts.append(read_draft(line.data))
+    for place, draft in enumerate(whole):
+        if isinstance(draft, BookwheelError):
+            results[place] |= {"id": _id_in(lines[place].data)} | draft.body()
+        else:
+            drafts.append(draft)
             places.append(place)
-        except BookwheelError as error:
-            results[place] |= {"id": _id_in(line.data)} | error.body()
+    before = await fetched_files(drafts, scope=scope, ports=ports)
     for place, outcome in zip(places, await _put(drafts, store=store, scope=scope, ports=ports), strict=True):
         results[place] |= outcome
+    await remove_unused(drafts, before, scope=scope, ports=ports)
     return b"".join([orjson.dumps(result, option=orjson.OPT_APPEND_NEWLINE) for result in results])
+
+
+def _read(data: bytes | None) -> DocumentDraft | Linked | BookwheelError:
+    try:
+        return read_draft(data)
+    except BookwheelError as error:
+        return error
+
+
+async def _with_content(
+    read: Sequence[DocumentDraft | Linked | BookwheelError], *, scope: Scope, ports: Ports, settings: Settings
+) -> list[DocumentDraft | BookwheelError]:
+    """The same in order, what is at an address fetched."""
+    wanted = [one for one in read if isinstance(one, Linked)]
+    fetched = iter(await fetch_all(wanted, scope=scope, ports=ports, settings=settings) if wanted else ())
+    return [next(fetched) if isinstance(one, Linked) else one for one in read]
 
 
 async def _put(
@@ -88,8 +117,9 @@ def _result(document: Document) -> dict[str, Any]:
     }
 
 
-def read_draft(data: bytes | None) -> DocumentDraft:
-    """A line as a draft. Raises InvalidDocumentError with what is wrong, TooLargeError for None."""
+def read_draft(data: bytes | None) -> DocumentDraft | Linked:
+    """A line as a draft, or as one whose content is to be fetched. Raises InvalidDocumentError with what is wrong,
+    TooLargeError for None."""
     if data is None:
         raise TooLargeError("The line is longer than the limit. Split the document, or raise BOOKWHEEL_MAX_LINE_BYTES.")
     try:
@@ -97,21 +127,34 @@ def read_draft(data: bytes | None) -> DocumentDraft:
     except orjson.JSONDecodeError as error:
         raise InvalidDocumentError(f"The line is not valid JSON: {error}.") from None
     if not isinstance(raw, dict):
-        raise InvalidDocumentError("The line must be a JSON object with `id` and `text`.")
-    name, text, title = raw.get("id"), raw.get("text"), raw.get("title")
+        raise InvalidDocumentError("The line must be a JSON object with `id` and `text` or `url`.")
+    name, text, title, url = raw.get("id"), raw.get("text"), raw.get("title"), raw.get("url")
     if not isinstance(name, str) or not name or len(name) > MAX_ID or "\0" in name:
         raise InvalidDocumentError(f"`id` must be a string of 1 to {MAX_ID} characters.", param="id")
-    if not isinstance(text, str) or not text.strip():
-        raise InvalidDocumentError("`text` must be a string that is not empty.", param="text")
+    _check_content(text, url)
     if title is not None and (not isinstance(title, str) or len(title) > MAX_TITLE):
         raise InvalidDocumentError(f"`title` must be a string of at most {MAX_TITLE} characters.", param="title")
-    return DocumentDraft(
+    draft = DocumentDraft(
         external_id=name,
-        text=_storable(text),
+        text=_storable(text) if text is not None else None,
         title=_storable(title) if title is not None else None,
         attributes=checked_attributes(raw.get("attributes")),
         access=checked_access(raw["access"]) if "access" in raw else "keep",
     )
+    return draft if url is None else Linked(draft=draft, url=url)
+
+
+def _check_content(text: object, url: object) -> None:
+    if url is None and (not isinstance(text, str) or not text.strip()):
+        raise InvalidDocumentError("`text` must be a string that is not empty; or give a `url`.", param="text")
+    if url is None:
+        return
+    if text is not None or not isinstance(url, str):
+        raise InvalidDocumentError("`url` must be a string, and stand without `text`.", param="url")
+    try:
+        checked_url(url)
+    except FetchRefusedError as error:
+        raise InvalidDocumentError(error.message, param="url") from None
 
 
 def _storable(text: str) -> str:

@@ -9,7 +9,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from bookwheel.api.wiring import JSON
-from bookwheel.errors import BookwheelError, InvalidRequestError, StorageFullError
+from bookwheel.errors import (
+    BookwheelError,
+    ConflictError,
+    IdempotencyKeyBusyError,
+    InvalidRequestError,
+    StorageFullError,
+)
 from bookwheel.telemetry import ERRORS
 
 INTERNAL = BookwheelError()
@@ -28,9 +34,11 @@ def respond(error: BookwheelError) -> JSON:
 
 
 def retry_headers(error: BookwheelError) -> dict[str, str]:
-    """Seconds to wait, for errors that may pass."""
+    """Seconds to wait, for errors that may pass; OpenAI's clients would repeat any 409."""
+    if isinstance(error, IdempotencyKeyBusyError):
+        return {"retry-after": "1"}
     if not error.retryable:
-        return {}
+        return {"x-should-retry": "false"} if isinstance(error, ConflictError) else {}
     return {"retry-after": "30" if isinstance(error, StorageFullError) else "1"}
 
 

@@ -1,6 +1,7 @@
 """/v1/files: uploaded bytes."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -8,6 +9,7 @@ from fastapi import Query
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
+from bookwheel.api.idempotency import once_for_form
 from bookwheel.api.ids import parse, public
 from bookwheel.api.pages import Order, fetch, listed
 from bookwheel.api.shapes import file_object
@@ -18,6 +20,8 @@ from bookwheel.ports import Files
 from bookwheel.types import File, Scope
 
 PURPOSES = frozenset({"assistants", "batch", "fine-tune", "vision", "user_data", "evals"})
+MIN_LIFE, MAX_LIFE = 3600, 30 * 24 * 3600  #: seconds until a file goes by itself
+_SECONDS = re.compile(r"[0-9]{1,9}")
 SCAN = 1000  #: files read at once when a list is narrowed to a purpose
 
 routes = router("files", streams=True)
@@ -25,13 +29,42 @@ routes = router("files", streams=True)
 
 @routes.post("/v1/files")
 async def upload(request: Request, ports: ThePorts, scope: TheScope, settings: TheSettings) -> Response:
-    """Store a file: a multipart form with `file` and `purpose`."""
+    """Store a file: a multipart form with `file` and `purpose`, and `expires_after[anchor]` (created_at) with
+    `expires_after[seconds]` for one that goes by itself."""
     form = await receive_upload(request, ports.blobs, max_bytes=settings.max_file_bytes)
     purpose = form.fields.get("purpose", "assistants")
     if purpose not in PURPOSES:
         raise InvalidRequestError(f"purpose must be one of {', '.join(sorted(PURPOSES))}.", param="purpose")
-    file = await ports.files.create(form.filename, scope=scope, purpose=purpose, size=form.size, sha256=form.sha256)
-    return JSON(file_object(file))
+    expires_in = _expires_in(form.fields)
+
+    async def create() -> Response:
+        file = await ports.files.create(
+            form.filename,
+            scope=scope,
+            purpose=purpose,
+            size=form.size,
+            sha256=form.sha256,
+            expires_in=expires_in,
+        )
+        return JSON(file_object(file))
+
+    content = repr((form.filename, form.sha256, purpose, expires_in))
+    return await once_for_form(request, content, create)
+
+
+def _expires_in(fields: Mapping[str, str]) -> int | None:
+    """The seconds of `expires_after`, if it is there. Raises InvalidRequestError."""
+    anchor, seconds = fields.get("expires_after[anchor]"), fields.get("expires_after[seconds]")
+    if anchor is None and seconds is None:
+        return None
+    if anchor != "created_at":
+        raise InvalidRequestError("expires_after.anchor must be created_at.", param="expires_after.anchor")
+    if not _SECONDS.fullmatch(seconds or "") or not MIN_LIFE <= int(seconds or "") <= MAX_LIFE:
+        raise InvalidRequestError(
+            f"expires_after.seconds must be a whole number from {MIN_LIFE} to {MAX_LIFE}.",
+            param="expires_after.seconds",
+        )
+    return int(seconds or "")
 
 
 @routes.get("/v1/files")

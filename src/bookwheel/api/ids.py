@@ -6,7 +6,7 @@ from uuid import UUID
 
 from bookwheel.errors import NotFoundError
 
-Kind = Literal["store", "file", "document", "batch", "source"]
+Kind = Literal["store", "file", "document", "batch", "source", "response", "webhook", "delivery"]
 
 PREFIXES: Final[dict[Kind, str]] = {
     "store": "vs_",
@@ -14,6 +14,9 @@ PREFIXES: Final[dict[Kind, str]] = {
     "document": "doc_",
     "batch": "vsfb_",
     "source": "src_",
+    "response": "resp_",
+    "webhook": "we_",
+    "delivery": "wh_",
 }
 NAMES: Final[dict[Kind, str]] = {
     "store": "vector store",
@@ -21,6 +24,9 @@ NAMES: Final[dict[Kind, str]] = {
     "document": "document",
     "batch": "file batch",
     "source": "source",
+    "response": "response",
+    "webhook": "webhook endpoint",
+    "delivery": "delivery",
 }
 _HEX = re.compile(r"[0-9a-f]{32}")
 

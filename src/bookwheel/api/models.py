@@ -1,4 +1,4 @@
-"""/v1/models: what a chat may name as its model."""
+"""/v1/models: what a chat, a request for embeddings or a reranking may name as its model."""
 
 from typing import Any
 
@@ -9,8 +9,10 @@ from bookwheel.api.pages import listed
 from bookwheel.api.shapes import seconds
 from bookwheel.api.wiring import JSON, ThePorts, TheScope, router
 from bookwheel.errors import NotFoundError
-from bookwheel.ports import Ports
+from bookwheel.ports import Embedder, Ports
 
+EMBEDDER = "bookwheel-embeddings"  #: the model of new stores
+RERANKER = "bookwheel-rerank"  #: the configured reranker
 OWN = "bookwheel"  #: the configured generator over the stores that the request names
 PREFIX = "bookwheel/"  #: before a store's id
 
@@ -33,16 +35,34 @@ def store_of(model: str, ports: Ports) -> str | None:
     return store
 
 
+def embedder_named(model: str, ports: Ports) -> Embedder:
+    """The embedder by its model's name or as EMBEDDER. Raises NotFoundError that names the known ones."""
+    known = _embedders(ports)
+    if model not in known:
+        raise NotFoundError(f"No embedding model {model[:80]!r}. Use {' or '.join(known)}.", param="model")
+    return known[model]
+
+
+def _embedders(ports: Ports) -> dict[str, Embedder]:
+    own = ports.embedders[ports.space.id]
+    return {EMBEDDER: own} | {embedder.model: embedder for embedder in (*ports.embedders.values(), own)}
+
+
+def _plain(ports: Ports) -> tuple[str, ...]:
+    """Every model that is not a store."""
+    return tuple(dict.fromkeys((*names(ports), *_embedders(ports), RERANKER, ports.reranker.model)))
+
+
 @routes.get("/v1/models")
 async def list_models(ports: ThePorts) -> Response:
     """The plain models."""
-    return JSON(listed([_model(name, 0) for name in names(ports)], more=False))
+    return JSON(listed([_model(name, 0) for name in _plain(ports)], more=False))
 
 
 @routes.get("/v1/models/{model:path}")
 async def get_model(model: str, ports: ThePorts, scope: TheScope) -> Response:
     """One model; a store is one too."""
-    public_id = store_of(model, ports)
+    public_id = None if model in _plain(ports) else store_of(model, ports)
     if public_id is None:
         return JSON(_model(model, 0))
     store = await ports.stores.get(parse("store", public_id), scope=scope)

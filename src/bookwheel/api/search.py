@@ -1,20 +1,23 @@
 """/v1/vector_stores/{id}/search: a question in, hits out."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
 from starlette.responses import Response
 
-from bookwheel.api.bodies import RankingOptions, Search
+from bookwheel.api.bodies import PlainSearch, RankingOptions, Search
 from bookwheel.api.shapes import hit_object, milliseconds
 from bookwheel.api.wiring import JSON, StoreScope, ThePorts, TheStore, router
 from bookwheel.errors import InvalidRequestError
+from bookwheel.expiry import note_search
 from bookwheel.filters import parse as parse_filter
+from bookwheel.ports import Ports
 from bookwheel.retrieve import retrieve
 from bookwheel.telemetry import RETRIEVAL
-from bookwheel.types import Found, Hit, Question
+from bookwheel.types import Found, Hit, Question, Scope, Space
 
 routes = router("search")
 
@@ -22,32 +25,42 @@ routes = router("search")
 @routes.post("/v1/vector_stores/{store_id}/search")
 async def search(body: Search, store: TheStore, scope: StoreScope, ports: ThePorts) -> Response:
     """Hybrid search in one store; several queries are searched side by side and merged by best score."""
-    start = perf_counter()
-    questions = _questions(body)
-    answers = await asyncio.gather(
-        *(retrieve(question, scope=scope, space=store.space, ports=ports) for question in questions)
-    )
-    found = answers[0] if len(answers) == 1 else _merged(answers, limit=body.max_num_results)
-    total = perf_counter() - start
-    RETRIEVAL.observe(total)
-    return JSON(_page(questions, found, {**found.timings, "total": total}))
+    asked = questions(body)
+    await note_search([store], scope=scope, ports=ports)
+    found = await find(asked, scope=scope, space=store.space, ports=ports)
+    return JSON(_page(asked, found))
 
 
-def _questions(body: Search) -> list[Question]:
-    if body.filters is not None:
-        parse_filter(body.filters)  # told before anything is searched
+def questions(body: Search | PlainSearch) -> list[Question]:
+    """One question for each query. Raises InvalidRequestError."""
+    if isinstance(body, Search):
+        name, wanted, limit = "filters", body.filters, body.max_num_results
+    else:
+        name, wanted, limit = "filter", body.filter, body.top_k
+    if wanted is not None:
+        parse_filter(wanted, path=name)  # told before anything is searched
     texts = [body.query] if isinstance(body.query, str) else body.query
     weight = _dense_weight(body.ranking_options)
     return [
         Question(
             text=text,
-            limit=body.max_num_results,
-            filter=body.filters,
+            limit=limit,
+            filter=wanted,
             score_threshold=body.ranking_options.score_threshold,
             dense_weight=weight,
         )
         for text in texts
     ]
+
+
+async def find(asked: Sequence[Question], *, scope: Scope, space: Space, ports: Ports) -> Found:
+    """Search for all questions side by side; one list, best first, with the whole time in its timings."""
+    start = perf_counter()
+    answers = await asyncio.gather(*(retrieve(one, scope=scope, space=space, ports=ports) for one in asked))
+    found = answers[0] if len(answers) == 1 else _merged(answers, limit=asked[0].limit)
+    total = perf_counter() - start
+    RETRIEVAL.observe(total)
+    return replace(found, timings={**found.timings, "total": total})
 
 
 def _dense_weight(options: RankingOptions) -> float | None:
@@ -67,19 +80,30 @@ def _merged(answers: Sequence[Found], *, limit: int) -> Found:
         if hit.chunk_id not in best or best[hit.chunk_id].score < hit.score:
             best[hit.chunk_id] = hit
     hits = sorted(best.values(), key=lambda hit: hit.score, reverse=True)[:limit]
-    degraded = tuple(dict.fromkeys(stage for found in answers for stage in found.degraded))
     stages = dict.fromkeys(stage for found in answers for stage in found.timings)
-    timings = {stage: max(found.timings.get(stage, 0.0) for found in answers) for stage in stages}
-    return Found(hits=hits, degraded=degraded, timings=timings)
+    return Found(
+        hits=hits,
+        degraded=tuple(dict.fromkeys(stage for found in answers for stage in found.degraded)),
+        warnings=() if hits else tuple(dict.fromkeys(warning for found in answers for warning in found.warnings)),
+        timings={stage: max(found.timings.get(stage, 0.0) for found in answers) for stage in stages},
+    )
 
 
-def _page(questions: Sequence[Question], found: Found, timings: Mapping[str, float]) -> dict[str, Any]:
+def _page(asked: Sequence[Question], found: Found) -> dict[str, Any]:
     return {
         "object": "vector_store.search_results.page",
-        "search_query": [question.text for question in questions],
+        "search_query": [question.text for question in asked],
         "data": [hit_object(hit) for hit in found.hits],
         "has_more": False,
         "next_page": None,
+        **found_details(found),
+    }
+
+
+def found_details(found: Found) -> dict[str, Any]:
+    """What stands beside the hits."""
+    return {
+        "warnings": list(found.warnings),
         "degraded": list(found.degraded),
-        "timings": milliseconds(timings),
+        "timings": milliseconds(found.timings),
     }

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from bookwheel.api.ids import public
-from bookwheel.types import Access, Answer, Chunking, Citation, Document, File, FileStatus, Hit, Store
+from bookwheel.types import Access, Answer, Chunking, Citation, Document, File, FileBatch, FileStatus, Hit, Store
 
 INVALID_FILE = frozenset(
     {
@@ -41,7 +41,7 @@ def file_object(file: File) -> dict[str, Any]:
         "filename": file.filename,
         "purpose": file.purpose,
         "status": "processed",
-        "expires_at": None,
+        "expires_at": file.expires_at and seconds(file.expires_at),
         "status_details": None,
     }
 
@@ -56,16 +56,47 @@ def store_object(store: Store) -> dict[str, Any]:
         "name": store.name,
         "usage_bytes": store.size,
         "file_counts": {**counts, "total": sum(counts.values())},
-        "status": "in_progress" if counts["in_progress"] else "completed",
+        "status": "expired" if store.expired else "in_progress" if counts["in_progress"] else "completed",
         "paused": store.paused,
         "chunk_count": store.chunk_count,
-        "percent": round(100 * (1 - counts["in_progress"] / max(1, sum(counts.values()))), 1),
-        "expires_after": None,
-        "expires_at": None,
+        "percent": _percent(counts),
+        "expires_after": _expires_after(store.expires_after_days),
+        "expires_at": store.expires_at and seconds(store.expires_at),
         "last_active_at": seconds(store.last_active_at),
         "metadata": dict(store.metadata),
         "chunking_strategy": chunking_object(store.chunking),
     }
+
+
+def batch_object(batch: FileBatch) -> dict[str, Any]:
+    """A `vector_store.files_batch`, as OpenAI's client types name it."""
+    counts = {status.value: batch.counts.get(status, 0) for status in FileStatus}
+    return {
+        "id": public("batch", batch.id),
+        "object": "vector_store.files_batch",
+        "created_at": seconds(batch.created_at),
+        "vector_store_id": public("store", batch.store_id),
+        "status": _batch_status(batch, counts),
+        "file_counts": {**counts, "total": sum(counts.values())},
+        "percent": _percent(counts),
+    }
+
+
+def _batch_status(batch: FileBatch, counts: Mapping[str, int]) -> str:
+    if counts["in_progress"]:
+        return "in_progress"
+    if batch.cancelled:
+        return "cancelled"
+    return "failed" if counts["failed"] and not counts["completed"] else "completed"
+
+
+def _percent(counts: Mapping[str, int]) -> float:
+    """Of what is not in progress any more."""
+    return round(100 * (1 - counts["in_progress"] / max(1, sum(counts.values()))), 1)
+
+
+def _expires_after(days: int | None) -> dict[str, Any] | None:
+    return None if days is None else {"anchor": "last_active_at", "days": days}
 
 
 def chunking_object(chunking: Chunking) -> dict[str, Any]:
@@ -212,6 +243,8 @@ def answer_details(answer: Answer) -> dict[str, Any]:
     return {
         "supported": answer.supported,
         "model": answer.model,
+        "search_query": answer.search_query,
+        "warnings": list(answer.found.warnings),
         "degraded": list(answer.found.degraded),
         "timings": milliseconds({**answer.found.timings, **answer.timings}),
         "hits": [hit_object(hit) for hit in answer.found.hits],

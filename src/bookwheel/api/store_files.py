@@ -10,9 +10,11 @@ from bookwheel.api.attributes import checked_access, checked_attributes
 from bookwheel.api.bodies import AttributesUpdate, FileAttach
 from bookwheel.api.ids import PREFIXES, parse
 from bookwheel.api.pages import ThePage, fetch, listed
+from bookwheel.api.preconditions import IfMatch, tagged
 from bookwheel.api.shapes import source_id, store_file_object
 from bookwheel.api.wiring import JSON, StoreScope, ThePorts, TheStore, router
 from bookwheel.errors import InvalidRequestError
+from bookwheel.etags import document_tag
 from bookwheel.ports import Ports
 from bookwheel.types import Access, Document, DocumentDraft, FileStatus, Hit, Keep, Scope
 
@@ -23,16 +25,8 @@ routes = router("vector store files")
 async def attach(body: FileAttach, store: TheStore, scope: StoreScope, ports: ThePorts) -> Response:
     """Put a file into the store; it is searchable once its status is `completed`. With an `external_id` that the store
     knows already, the file becomes that document's new version."""
-    draft = DocumentDraft(
-        file_id=parse("file", body.file_id),
-        external_id=body.external_id,
-        title=body.title,
-        attributes=checked_attributes(body.attributes),
-        access=_access(body),
-        chunking=body.chunking_strategy.chunking() if body.chunking_strategy else None,
-    )
-    documents = await ports.documents.put([draft], scope=scope, store=store, bulk=body.bulk)
-    return JSON(store_file_object(documents[0]))
+    documents = await ports.documents.put([draft_of(body)], scope=scope, store=store, bulk=body.bulk)
+    return _tagged(documents[0])
 
 
 @routes.get("/v1/vector_stores/{store_id}/files")
@@ -55,18 +49,22 @@ async def list_store_files(
 @routes.get("/v1/vector_stores/{store_id}/files/{file_id}")
 async def get_store_file(file_id: str, scope: StoreScope, ports: ThePorts) -> Response:
     """One document by its file's id, or its own."""
-    return JSON(store_file_object(await find_source(file_id, scope=scope, ports=ports)))
+    return _tagged(await find_source(file_id, scope=scope, ports=ports))
 
 
 @routes.post("/v1/vector_stores/{store_id}/files/{file_id}")
-async def update_attributes(file_id: str, body: AttributesUpdate, scope: StoreScope, ports: ThePorts) -> Response:
+async def update_attributes(
+    file_id: str, body: AttributesUpdate, scope: StoreScope, ports: ThePorts, if_match: IfMatch
+) -> Response:
     """Replace the attributes, the access list or both; the content is not read again."""
     if body.model_fields_set.isdisjoint({"attributes", "access"}):
         raise InvalidRequestError("Nothing to change: send attributes, access or both.", param="attributes")
     attributes = checked_attributes(body.attributes) if "attributes" in body.model_fields_set else None
     document = await find_source(file_id, scope=scope, ports=ports)
-    changed = await ports.documents.update(document.id, scope=scope, attributes=attributes, access=_access(body))
-    return JSON(store_file_object(changed))
+    changed = await ports.documents.update(
+        document.id, scope=scope, attributes=attributes, access=_access(body), if_match=if_match
+    )
+    return _tagged(changed)
 
 
 @routes.delete("/v1/vector_stores/{store_id}/files/{file_id}")
@@ -95,11 +93,27 @@ async def store_file_content(file_id: str, scope: StoreScope, ports: ThePorts) -
     )
 
 
+def draft_of(body: FileAttach) -> DocumentDraft:
+    """A file to be attached. Raises InvalidRequestError, or NotFoundError for an ill-formed id."""
+    return DocumentDraft(
+        file_id=parse("file", body.file_id),
+        external_id=body.external_id,
+        title=body.title,
+        attributes=checked_attributes(body.attributes),
+        access=_access(body),
+        chunking=body.chunking_strategy.chunking() if body.chunking_strategy else None,
+    )
+
+
 async def find_source(source: str, *, scope: Scope, ports: Ports) -> Document:
     """The document of the scope's one store with this `file-` or `doc_` id. Raises NotFoundError."""
     if source.startswith(PREFIXES["document"]):
         return await ports.documents.get(parse("document", source), scope=scope)
     return await ports.documents.find(scope=scope, file_id=parse("file", source))
+
+
+def _tagged(document: Document) -> Response:
+    return tagged(store_file_object(document), document_tag(document))
 
 
 def _access(body: FileAttach | AttributesUpdate) -> Access | Keep | None:

@@ -4,12 +4,14 @@ from starlette.responses import Response
 
 from bookwheel.access import within
 from bookwheel.api.attributes import checked_metadata
-from bookwheel.api.bodies import StoreCreate, StoreModify
+from bookwheel.api.bodies import ExpiresAfter, StoreCreate, StoreModify
 from bookwheel.api.ids import parse, public
 from bookwheel.api.pages import ThePage, fetch, listed
+from bookwheel.api.preconditions import IfMatch, tagged
 from bookwheel.api.shapes import store_object
 from bookwheel.api.wiring import JSON, ThePorts, TheScope, TheStore, router
-from bookwheel.types import Chunking, DocumentDraft
+from bookwheel.etags import store_tag
+from bookwheel.types import Chunking, DocumentDraft, Store
 
 routes = router("vector stores")
 
@@ -28,11 +30,12 @@ async def create_store(body: StoreCreate, ports: ThePorts, scope: TheScope) -> R
         space=ports.space,
         chunking=chunking or Chunking(),
         metadata=checked_metadata(body.metadata),
+        expires_after_days=_days(body.expires_after),
     )
     if drafts:
         await ports.documents.put(drafts, scope=within(scope, store.id), store=store)
         store = await ports.stores.get(store.id, scope=scope)
-    return JSON(store_object(store))
+    return _tagged(store)
 
 
 @routes.get("/v1/vector_stores")
@@ -48,15 +51,23 @@ async def list_stores(ports: ThePorts, scope: TheScope, page: ThePage) -> Respon
 @routes.get("/v1/vector_stores/{store_id}")
 async def get_store(store: TheStore) -> Response:
     """One store with its counts."""
-    return JSON(store_object(store))
+    return _tagged(store)
 
 
 @routes.post("/v1/vector_stores/{store_id}")
-async def modify_store(store_id: str, body: StoreModify, ports: ThePorts, scope: TheScope) -> Response:
-    """Change the name or the metadata; what is not given stays."""
-    metadata = None if body.metadata is None else checked_metadata(body.metadata)
-    store = await ports.stores.update(parse("store", store_id), scope=scope, name=body.name, metadata=metadata)
-    return JSON(store_object(store))
+async def modify_store(
+    store_id: str, body: StoreModify, ports: ThePorts, scope: TheScope, if_match: IfMatch
+) -> Response:
+    """Change the name, the metadata or the expiry; what is not given stays. An expired store can be used again."""
+    store = await ports.stores.update(
+        parse("store", store_id),
+        scope=scope,
+        name=body.name,
+        metadata=None if body.metadata is None else checked_metadata(body.metadata),
+        expires_after_days=_days(body.expires_after) if "expires_after" in body.model_fields_set else "keep",
+        if_match=if_match,
+    )
+    return _tagged(store)
 
 
 @routes.post("/v1/vector_stores/{store_id}/pause")
@@ -74,8 +85,16 @@ async def resume_store(store_id: str, ports: ThePorts, scope: TheScope) -> Respo
 
 
 @routes.delete("/v1/vector_stores/{store_id}")
-async def delete_store(store_id: str, ports: ThePorts, scope: TheScope) -> Response:
+async def delete_store(store_id: str, ports: ThePorts, scope: TheScope, if_match: IfMatch) -> Response:
     """Remove a store with its documents; the files stay."""
     parsed = parse("store", store_id)
-    await ports.stores.delete(parsed, scope=scope)
+    await ports.stores.delete(parsed, scope=scope, if_match=if_match)
     return JSON({"id": public("store", parsed), "object": "vector_store.deleted", "deleted": True})
+
+
+def _tagged(store: Store) -> Response:
+    return tagged(store_object(store), store_tag(store))
+
+
+def _days(expires_after: ExpiresAfter | None) -> int | None:
+    return None if expires_after is None else expires_after.days

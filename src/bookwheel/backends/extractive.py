@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bookwheel.errors import EmbedderUnavailableError
+from bookwheel.followup import self_contained
 from bookwheel.ports import Embedder
 from bookwheel.sentences import NOTE, SPACELESS, split_quotes, words
 from bookwheel.types import Hit
@@ -108,10 +109,10 @@ class ExtractiveGenerator:
         question: str,
         hits: Sequence[Hit],
         *,
-        history: Sequence[dict[str, Any]] = (),  # noqa: ARG002 - quotes only
+        history: Sequence[dict[str, Any]] = (),
     ) -> AsyncIterator[str]:
         """At most three sentences, best first, those of one passage together in its order; none without support."""
-        scored = await self.score(question, hits)
+        scored = await self.score(self_contained(question, history), hits)
         for number, sentence in enumerate(choose(scored)):
             yield f"{' ' if number else ''}{sentence.text} [{sentence.hit + 1}]"
 

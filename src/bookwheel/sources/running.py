@@ -14,6 +14,7 @@ from watchfiles import Change, awatch
 
 from bookwheel.background import patience, waited
 from bookwheel.errors import BookwheelError, NotFoundError, UnavailableError
+from bookwheel.expiry import ACTIVE_SECONDS
 from bookwheel.fetching import Fetcher
 from bookwheel.ports import Ports
 from bookwheel.settings import Settings
@@ -51,6 +52,7 @@ async def run_once(source: Source, *, ports: Ports, settings: Settings, fetcher:
     and UnavailableError when a part of ours does not answer."""
     scope = Scope(tenant_id=source.tenant_id, store_ids=(source.store_id,))
     store = await ports.stores.get(source.store_id, scope=scope)
+    await ports.expiry.touch(scope=scope, every_seconds=ACTIVE_SECONDS)
     run = Run(source=source, store=store, ports=ports, settings=settings, state=dict(source.state))
     await run.load()
     failed = False

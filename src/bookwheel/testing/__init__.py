@@ -10,6 +10,7 @@ fills and overrides their fixtures:
             return replace(memory_ports(), vectors=MyVectorIndex(...))
 """
 
+from bookwheel.backends.lexical import LexicalReranker
 from bookwheel.backends.memory import MemoryDatabase, memory_backend
 from bookwheel.ports import Ports
 from bookwheel.testing.doubles import HASH_SPACE, EchoGenerator, HashEmbedder
@@ -24,4 +25,5 @@ def memory_ports(database: MemoryDatabase | None = None) -> Ports:
         embedders={HASH_SPACE.id: HashEmbedder()},
         space=HASH_SPACE,
         generator=EchoGenerator(),
+        reranker=LexicalReranker(HashEmbedder()),
     )

@@ -9,10 +9,13 @@ from uuid import uuid4
 
 import pytest
 
-from bookwheel.errors import InvalidDocumentError, NotFoundError
+from bookwheel.errors import InvalidDocumentError, NotFoundError, PreconditionFailedError
+from bookwheel.etags import document_tag
 from bookwheel.testing.contract import PortsContract
 from bookwheel.testing.desk import MANY, Desk, axis, walked
 from bookwheel.types import Access, Chunking, Document, DocumentDraft, FileStatus, Keep, Store
+
+RIVALS, TURNS = 8, 12  #: changes at once, and how often: enough to meet between a check and its change
 
 
 async def put(desk: Desk, store: Store, *drafts: DocumentDraft) -> Sequence[Document]:
@@ -89,6 +92,25 @@ class DocumentsContract(PortsContract):
             assert (await documents.update(document.id, scope=scope, access=None)).attributes == {"year": 2024}
             emptied = await documents.update(document.id, scope=scope, attributes={})
             assert (emptied.attributes, emptied.access, emptied.version) == ({}, None, document.version)
+
+    async def test_update_waits_for_what_was_read(self, desk: Desk) -> None:
+        """With `if_match` nothing is changed that somebody else edited; a publish is no edit."""
+        store = await desk.store()
+        document = await desk.put(store, "one")
+        await desk.publish(document)
+        documents, scope, made = desk.ports.documents, desk.scope(store), document
+        for turn in range(TURNS):
+            changes = [
+                documents.update(document.id, scope=scope, attributes={"n": [f"{turn}/{number}"]}, if_match=[read])
+                for read in [document_tag(made)]
+                for number in range(RIVALS)
+            ]
+            done = await asyncio.gather(*changes, return_exceptions=True)
+            made = await documents.get(document.id, scope=scope)
+            assert [one for one in done if not isinstance(one, PreconditionFailedError)] == [made]
+        await documents.update(document.id, scope=scope, access=("staff",), if_match=[document_tag(made)])
+        with pytest.raises(PreconditionFailedError):
+            await documents.update(document.id, scope=scope, attributes={}, if_match=[document_tag(made)])
 
     async def test_update_stays_inside_the_scope(self, desk: Desk, stranger: Desk) -> None:
         """Another tenant and another store change nothing and are told nothing."""

@@ -12,6 +12,30 @@ from bookwheel.testing.desk import Desk, chunks_of
 from bookwheel.types import Chunk, DocumentDraft, Scope, Store
 
 STAFF, BOARD = "group:staff", "user:Ä'%s"
+DATED = "dated"  # an attribute of dates, some not alone and some that only look like dates
+DATES = (
+    ["2024-01-31", "x", "2024-02-30"],
+    "2024-01-31T02:00:00.250000+02:00",
+    "2024-12-31 23:59",
+    "2024-02-29T00:00:60Z",
+    "2023-02-29",
+    "2025-01-01T15:58:00+15:59",
+    "2024-12-30T08:01:00-15:59",
+)
+ASKED_DATES = (
+    "2024-01-31",
+    "2024-01-31T00:00Z",
+    "2024-01-31T00:00:00.25",
+    "2024-12-31T23:59:00+00:00",
+    "2024-12-31",
+    "2025-01-01T15:58+15:59",
+    "2024-02-30",
+    "2024-02-29T00:01",
+    "0001-01-01T00:00+15:59",
+    "9999-12-31T23:59:59.999999-15:59",
+    "2024",
+    "x",
+)
 COMBINATIONS = 60  # random filters of several comparisons
 
 
@@ -39,6 +63,10 @@ async def shelf(desk: Desk) -> Shelf:
         ),
         DocumentDraft(file_id=file.id, access=(STAFF,)),
         DocumentDraft(external_id="z", text="four", title="a", access=(BOARD, STAFF), attributes={"year": 2024}),
+        *(
+            DocumentDraft(external_id=f"d{number}", text="x", attributes={DATED: one})
+            for number, one in enumerate(DATES)
+        ),
     ]
     shelf = Shelf(
         store=store, reader=replace(desk.scope(store), principals=frozenset({STAFF})), chunks={}, documents={}
@@ -85,12 +113,22 @@ def filters(shelf: Shelf) -> Iterator[dict[str, Any]]:
         for op in sorted(OPERATORS)
         for value in _values(shelf, key, kind, op)
     ]
+    single += list(_dated())
     yield from single
     chance = random.Random(5)  # noqa: S311 - the same filters in every run
     single += [{"type": "gte", "key": "year", "value": 2024}, {"type": "ne", "key": "year", "value": 2024}]
     for _ in range(COMBINATIONS):
         some = [{"type": "not", "filter": one} if chance.random() < 0.3 else one for one in chance.sample(single, 3)]
         yield {"type": chance.choice(["and", "or"]), "filters": [some[0], {"type": "or", "filters": some[1:]}]}
+
+
+def _dated() -> Iterator[dict[str, Any]]:
+    """An attribute of dates with each operator."""
+    for op in sorted(OPERATORS - {"exists"}):
+        values: list[Any] = [*ASKED_DATES, 2024]
+        if op in ("in", "nin"):
+            values = [values, values[:1], ["x", "2024-02-29"]]
+        yield from ({"type": op, "key": DATED, "value": value} for value in values)
 
 
 def _values(shelf: Shelf, key: str, kind: Kind, op: str) -> list[Any]:

@@ -101,6 +101,29 @@ class PassagesContract(PortsContract):
             assert len(matching) == len(set(matching))
             assert set(matching) == {made.documents[chunk_id] for chunk_id in expected}, asked
 
+    async def test_unknown_attributes_are_told(self, desk: Desk, stranger: Desk) -> None:
+        """Names that a document of these stores has are known, however it got them; another store's or tenant's do not
+        count."""
+        store, other, foreign = await desk.store(), await desk.store(), await stranger.store()
+        document = await desk.put(store, "one", external_id="a", attributes={"year": 1, "a.b": None})
+        await desk.put(other, "two", attributes={"elsewhere": 1})
+        await stranger.put(foreign, "three", attributes={"foreign": 1})
+        passages, asked = desk.ports.passages, ["zebra", "year", "foreign", "a.b", "later", "elsewhere", "again"]
+        scope = desk.scope(store, foreign)
+        assert await passages.unknown_attributes(asked, scope=scope) == [
+            "zebra",
+            "foreign",
+            "later",
+            "elsewhere",
+            "again",
+        ]
+        await desk.ports.documents.update(document.id, scope=scope, attributes={"year": 1, "a.b": 2, "later": [1]})
+        await desk.put(store, "one", external_id="a", attributes={"year": 1, "a.b": 2, "later": [1], "again": True})
+        assert await passages.unknown_attributes(asked, scope=scope) == ["zebra", "foreign", "elsewhere"]
+        both = desk.scope(store, other)
+        assert await passages.unknown_attributes(asked, scope=both) == ["zebra", "foreign"]
+        assert await passages.unknown_attributes([], scope=both) == []
+
     async def test_one_chunk_must_pass_alone(self, desk: Desk) -> None:
         """A document matches when one of its chunks passes as a whole, not when two pass half each."""
         made = await shelf(desk)

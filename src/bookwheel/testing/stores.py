@@ -1,15 +1,19 @@
 """The contract of ports.Stores."""
 
+import asyncio
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
 
-from bookwheel.errors import NotFoundError
+from bookwheel.errors import NotFoundError, PreconditionFailedError
+from bookwheel.etags import store_tag
 from bookwheel.testing.contract import PortsContract
 from bookwheel.testing.desk import Desk, axis, walked
 from bookwheel.types import Chunking, DocumentDraft, FileStatus
+
+RIVALS, TURNS = 8, 12  #: changes at once, and how often: enough to meet between a check and its change
 
 
 class StoresContract(PortsContract):
@@ -34,6 +38,15 @@ class StoresContract(PortsContract):
         """Two stores of one name are two stores."""
         one, other = await desk.store("same"), await desk.store("same")
         assert one.id != other.id
+
+    async def test_stores_are_found_by_name(self, desk: Desk, stranger: Desk) -> None:
+        """All of a name, oldest first and at most `limit`; never another tenant's."""
+        one, _, same, other = [await desk.store(name) for name in ("a", "b", "a", "Ü")]
+        await stranger.store("a")
+        named = partial(desk.ports.stores.named, scope=desk.scope())
+        assert [store.id for store in await named(["Ü", "a", "none"], limit=10)] == [one.id, same.id, other.id]
+        assert [store.id for store in await named(["a"], limit=1)] == [one.id]
+        assert list(await named([], limit=10)) == []
 
     async def test_list_walks_in_pages(self, desk: Desk) -> None:
         """Pages follow creation, in either order, with no store twice or left out."""
@@ -121,6 +134,36 @@ class StoresContract(PortsContract):
         assert not await raised(replace(draft, attributes={"x": 1, "y": [1]}))
         assert await raised(replace(draft, attributes={"x": 1, "y": [1]}, access=None))
         assert await raised(replace(draft, attributes={}, text="two"))  # attributes hold before the text does
+
+    async def test_changes_wait_for_what_was_read(self, desk: Desk) -> None:
+        """With `if_match` nothing is changed or deleted that somebody else edited; documents are no edit."""
+        store = await desk.store()
+        await desk.add(store, "one")
+        stores, scope, read = desk.ports.stores, desk.scope(), store_tag(store)
+        changed = await stores.update(store.id, scope=scope, name="mine", if_match=["another", read])
+        for refused in (
+            stores.update(store.id, scope=scope, name="theirs", if_match=[read]),
+            stores.delete(store.id, scope=scope, if_match=[read]),
+        ):
+            with pytest.raises(PreconditionFailedError):
+                await refused
+        assert (await stores.get(store.id, scope=scope)).name == "mine"
+        await stores.delete(store.id, scope=scope, if_match=[store_tag(changed)])
+        with pytest.raises(NotFoundError):
+            await stores.update(store.id, scope=scope, name="theirs", if_match=[read])
+
+    async def test_one_of_two_changes_wins(self, desk: Desk) -> None:
+        """Of changes that rest on the same reading one is made, however close they come."""
+        store, stores, scope = await desk.store(), desk.ports.stores, desk.scope()
+        for turn in range(TURNS):
+            read = store_tag(await stores.get(store.id, scope=scope))
+            changes = [
+                stores.update(store.id, scope=scope, name=f"{turn}/{number}", if_match=[read])
+                for number in range(RIVALS)
+            ]
+            done = await asyncio.gather(*changes, return_exceptions=True)
+            made = [one for one in done if not isinstance(one, PreconditionFailedError)]
+            assert made == [await stores.get(store.id, scope=scope)]
 
     async def test_deleted_store_is_gone_at_once(self, desk: Desk) -> None:
         """With the store go its documents, and the very next query sees nothing of them."""

@@ -2,12 +2,18 @@
 
 from typing import Any
 
+from bookwheel.backends.memory.batches import MemoryBatches
 from bookwheel.backends.memory.blobs import MemoryBlobs
-from bookwheel.backends.memory.catalog import MemoryDocuments, MemoryFiles, MemoryStores
+from bookwheel.backends.memory.catalog import MemoryDocuments, MemoryStores
 from bookwheel.backends.memory.database import MemoryDatabase
+from bookwheel.backends.memory.expiry import MemoryExpiry
+from bookwheel.backends.memory.files import MemoryFiles
+from bookwheel.backends.memory.idempotency import MemoryIdempotencyKeys
 from bookwheel.backends.memory.ingestion import MemoryIngestion, MemoryJobs, MemoryOutbox
+from bookwheel.backends.memory.responses import MemoryResponseRuns, MemoryResponses
 from bookwheel.backends.memory.search import MemoryKeywordIndex, MemoryPassages, MemoryVectorIndex
 from bookwheel.backends.memory.sources import MemorySourceRuns, MemorySources
+from bookwheel.backends.memory.webhooks import MemoryWebhookRuns, MemoryWebhooks
 
 __all__ = ["MemoryBlobs", "MemoryDatabase", "MemoryKeywordIndex", "memory_backend"]
 
@@ -18,12 +24,19 @@ def memory_backend(database: MemoryDatabase) -> dict[str, Any]:
         "stores": MemoryStores(database),
         "files": MemoryFiles(database),
         "documents": MemoryDocuments(database),
+        "batches": MemoryBatches(database),
+        "expiry": MemoryExpiry(database),
+        "idempotency_keys": MemoryIdempotencyKeys(database),
         "ingestion": MemoryIngestion(database),
         "passages": MemoryPassages(database),
         "outbox": MemoryOutbox(database),
         "jobs": MemoryJobs(database),
         "sources": MemorySources(database),
         "source_runs": MemorySourceRuns(database),
+        "responses": MemoryResponses(database),
+        "response_runs": MemoryResponseRuns(database),
+        "webhooks": MemoryWebhooks(database),
+        "webhook_runs": MemoryWebhookRuns(database),
         "vectors": MemoryVectorIndex(database),
         "keywords": MemoryKeywordIndex(database),
         "blobs": MemoryBlobs(),

@@ -1,21 +1,22 @@
-"""Stores, files and documents in memory, from the caller's side."""
+"""Stores and documents in memory, from the caller's side."""
 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID, uuid4
 
 from bookwheel.backends.memory.database import DocumentRow, MemoryDatabase, page
+from bookwheel.backends.memory.files import visible_file
 from bookwheel.errors import InvalidDocumentError, NotFoundError
+from bookwheel.etags import check_tag, document_tag, store_tag
 from bookwheel.types import (
     Access,
     Attributes,
     Chunking,
     Document,
     DocumentDraft,
-    File,
     FileStatus,
     Keep,
     Metadata,
@@ -31,7 +32,16 @@ class MemoryStores:
     def __init__(self, database: MemoryDatabase) -> None:
         self.database = database
 
-    async def create(self, name: str, *, scope: Scope, space: Space, chunking: Chunking, metadata: Metadata) -> Store:
+    async def create(
+        self,
+        name: str,
+        *,
+        scope: Scope,
+        space: Space,
+        chunking: Chunking,
+        metadata: Metadata,
+        expires_after_days: int | None = None,
+    ) -> Store:
         """See ports.Stores."""
         now = self.database.now()
         store = Store(
@@ -44,6 +54,7 @@ class MemoryStores:
             version=0,
             created_at=now,
             last_active_at=now,
+            expires_after_days=expires_after_days,
         )
         self.database.stores[store.id] = store
         return self._counted(store)
@@ -65,6 +76,17 @@ class MemoryStores:
         )
         return [self._counted(store) for store in found]
 
+    async def named(self, names: Sequence[str], *, scope: Scope, limit: int) -> Sequence[Store]:
+        """See ports.Stores."""
+        found = page(
+            self.database.stores,
+            lambda store: store.tenant_id == scope.tenant_id and store.name in names,
+            limit=limit,
+            after=None,
+            newest=False,
+        )
+        return [self._counted(store) for store in found]
+
     async def update(
         self,
         store_id: UUID,
@@ -73,24 +95,31 @@ class MemoryStores:
         name: str | None = None,
         metadata: Metadata | None = None,
         paused: bool | None = None,
+        expires_after_days: int | Keep | None = "keep",
+        if_match: Collection[str] | None = None,
     ) -> Store:
         """See ports.Stores."""
         store = self._one(store_id, scope)
+        check_tag(store_tag(store), if_match)
         self.database.stores[store_id] = replace(
             store,
             name=store.name if name is None else name,
             metadata=store.metadata if metadata is None else dict(metadata),
             paused=store.paused if paused is None else paused,
+            expires_after_days=store.expires_after_days if expires_after_days == "keep" else expires_after_days,
         )
+        self.database.touch_store(store_id)
         return self._counted(self.database.stores[store_id])
 
-    async def delete(self, store_id: UUID, *, scope: Scope) -> None:
+    async def delete(self, store_id: UUID, *, scope: Scope, if_match: Collection[str] | None = None) -> None:
         """See ports.Stores."""
-        self._one(store_id, scope)
+        check_tag(store_tag(self._one(store_id, scope)), if_match)
         rows = self.database.documents.values()
         self.database.remove_documents([row.document for row in rows if row.document.store_id == store_id])
         for source in [source for source in self.database.sources.values() if source.store_id == store_id]:
             self.database.remove_source(source.id)
+        for batch in [batch for batch in self.database.batches.values() if batch.batch.store_id == store_id]:
+            del self.database.batches[batch.batch.id]
         del self.database.stores[store_id]
 
     def _one(self, store_id: UUID, scope: Scope) -> Store:
@@ -104,88 +133,11 @@ class MemoryStores:
         counts = Counter(document.status for document in documents)
         return replace(
             store,
+            expired=store.expired or (store.expires_at is not None and store.expires_at <= self.database.now()),
             size=sum(document.size for document in documents),
             chunk_count=sum(document.chunk_count for document in documents),
             counts={status: counts[status] for status in FileStatus},
         )
-
-
-class MemoryFiles:
-    """Fills ports.Files."""
-
-    def __init__(self, database: MemoryDatabase) -> None:
-        self.database = database
-
-    async def create(self, filename: str, *, scope: Scope, purpose: str, size: int, sha256: bytes) -> File:
-        """See ports.Files."""
-        file = File(
-            id=uuid4(),
-            tenant_id=scope.tenant_id,
-            filename=filename,
-            purpose=purpose,
-            size=size,
-            sha256=sha256,
-            created_at=self.database.now(),
-        )
-        self.database.files[file.id] = file
-        return file
-
-    async def get(self, file_id: UUID, *, scope: Scope) -> File:
-        """See ports.Files."""
-        return visible_file(self.database, file_id, scope)
-
-    async def list(self, *, scope: Scope, limit: int, after: UUID | None = None, newest: bool = True) -> Sequence[File]:
-        """See ports.Files."""
-        return page(
-            self.database.files,
-            lambda file: file.tenant_id == scope.tenant_id,
-            limit=limit,
-            after=after,
-            newest=newest,
-        )
-
-    async def delete(self, file_id: UUID, *, scope: Scope, unless_used: bool = False) -> bool:
-        """See ports.Files."""
-        file = visible_file(self.database, file_id, scope)
-        rows = self.database.documents.values()
-        made = [row.document for row in rows if row.document.file_id == file_id]
-        if made and unless_used:
-            return False
-        self.database.remove_documents(made)
-        del self.database.files[file_id]
-        self.database.tombstones[file.sha256] = self.database.clock()
-        return True
-
-    async def dead_blobs(self, *, older_than_seconds: float, limit: int) -> Sequence[bytes]:
-        """See ports.Files."""
-        kept, before = self._hashes(), self.database.clock() - older_than_seconds
-        dead = [sha256 for sha256, since in self.database.tombstones.items() if since <= before and sha256 not in kept]
-        return dead[:limit]
-
-    async def forget_blobs(self, hashes: Sequence[bytes]) -> None:
-        """See ports.Files."""
-        for sha256 in hashes:
-            self.database.tombstones.pop(sha256, None)
-
-    async def hashes(self) -> AsyncIterator[bytes]:
-        """See ports.Files."""
-        for sha256 in self._hashes():
-            yield sha256
-
-    async def having(self, hashes: Sequence[bytes]) -> set[bytes]:
-        """See ports.Files."""
-        return self._hashes() & set(hashes)
-
-    def _hashes(self) -> set[bytes]:
-        return {file.sha256 for file in self.database.files.values()}
-
-
-def visible_file(database: MemoryDatabase, file_id: UUID, scope: Scope) -> File:
-    """The tenant's file. Raises NotFoundError."""
-    file = database.files.get(file_id)
-    if file is None or file.tenant_id != scope.tenant_id:
-        raise NotFoundError(f"No file with id file-{file_id.hex}. Upload it with POST /v1/files first.")
-    return file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,9 +209,11 @@ class MemoryDocuments:
         scope: Scope,
         attributes: Attributes | None = None,
         access: Access | Keep | None = "keep",
+        if_match: Collection[str] | None = None,
     ) -> Document:
         """See ports.Documents."""
         old = await self.get(document_id, scope=scope)
+        check_tag(document_tag(old), if_match)
         new = replace(
             old,
             attributes=old.attributes if attributes is None else _stored(attributes),

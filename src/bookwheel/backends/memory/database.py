@@ -3,18 +3,36 @@
 A verb never awaits between its first and its last change, so on one event loop each verb is a transaction.
 """
 
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Literal, TypeVar
-from uuid import UUID
+from typing import Any, Literal, TypeVar
+from uuid import UUID, uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bookwheel.types import Change, Chunk, Document, File, KeywordEntry, Scope, Source, SourceItem, Store
+from bookwheel.types import (
+    Change,
+    Chunk,
+    Delivery,
+    DeliveryStatus,
+    Document,
+    File,
+    FileBatch,
+    KeptResponse,
+    KeywordEntry,
+    ModelResponse,
+    ResponseEvent,
+    Scope,
+    Source,
+    SourceItem,
+    Store,
+    WebhookEndpoint,
+)
 
 T = TypeVar("T")
 
@@ -54,6 +72,25 @@ class Lease:
     parked: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchRow:
+    """A file batch with the versions that it put, by document; its counts are made when it is read."""
+
+    batch: FileBatch
+    versions: Mapping[UUID, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRow:
+    """An idempotency key in use."""
+
+    fingerprint: bytes
+    owner: UUID
+    busy_until: float
+    created_at: float
+    response: KeptResponse | None = None  #: None while the request runs
+
+
 class MemoryDatabase:
     """What the memory ports share. `clock` gives seconds since 1970; leases and times of creation come from it."""
 
@@ -62,6 +99,8 @@ class MemoryDatabase:
         self.stores: dict[UUID, Store] = {}
         self.files: dict[UUID, File] = {}
         self.documents: dict[UUID, DocumentRow] = {}
+        self.batches: dict[UUID, BatchRow] = {}
+        self.idempotency_keys: dict[tuple[UUID, str], KeyRow] = {}  #: by tenant and key
         self.chunks: dict[int, Chunk] = {}
         self.vectors: dict[tuple[int, int], VectorRow] = {}  #: by space and chunk
         self.leases: dict[UUID, Lease] = {}
@@ -70,6 +109,11 @@ class MemoryDatabase:
         self.sources: dict[UUID, Source] = {}
         self.source_items: dict[UUID, dict[str, SourceItem]] = {}  #: by source and key
         self.source_leases: dict[UUID, Lease] = {}
+        self.responses: dict[UUID, ModelResponse] = {}
+        self.response_events: dict[UUID, list[ResponseEvent]] = {}  #: by response, in order
+        self.webhook_endpoints: dict[UUID, WebhookEndpoint] = {}
+        self.deliveries: dict[UUID, Delivery] = {}
+        self.response_leases: dict[UUID, Lease] = {}  #: of nobody ("") where one is not to be taken before
         self.entries: dict[int, KeywordEntry] = {}  #: of the keyword index
         self.position = 0  #: of the keyword index
 
@@ -100,9 +144,9 @@ class MemoryDatabase:
         return sorted(live, key=lambda chunk: chunk.ordinal)
 
     def touch_store(self, store_id: UUID, *, version: int = 0) -> None:
-        """Note activity, and raise the store's version by `version`."""
-        store = self.stores[store_id]
-        self.stores[store_id] = replace(store, version=store.version + version, last_active_at=self.now())
+        """Note activity, which ends an expiry, and raise the store's version by `version`."""
+        store, now = self.stores[store_id], self.now()
+        self.stores[store_id] = replace(store, version=store.version + version, last_active_at=now, expired=False)
 
     def append(self, operation: Literal["publish", "remove"], document: Document) -> None:
         """Add a line to the outbox, for the document's newest version."""
@@ -116,6 +160,47 @@ class MemoryDatabase:
                 version=document.version,
             )
         )
+
+    def tell_webhooks(self, tenant_id: UUID, event_type: str, data: Mapping[str, Any]) -> None:
+        """Have the tenant's endpoints that asked for it told of an event."""
+        event = {
+            "id": f"evt_{uuid4().hex}",
+            "object": "event",
+            "type": event_type,
+            "created_at": int(self.clock()),
+            "data": data,
+        }
+        for endpoint in self.webhook_endpoints.values():
+            if endpoint.tenant_id == tenant_id and event_type in endpoint.event_types:
+                delivery = Delivery(
+                    id=uuid4(),
+                    endpoint_id=endpoint.id,
+                    event_type=event_type,
+                    payload=json.dumps(event),
+                    status=DeliveryStatus.PENDING,
+                    attempts=0,
+                    next_try_at=self.now(),
+                    http_status=None,
+                    error=None,
+                    created_at=self.now(),
+                    updated_at=self.now(),
+                )
+                self.deliveries[delivery.id] = delivery
+
+    def tell_webhooks_of(self, document: Document, event_type: str) -> None:
+        """The same of a document, with ids as callers see them."""
+        document_id = f"doc_{document.id.hex}"
+        error = {"code": document.error_code, "message": document.error_message} if document.error_code else None
+        data = {
+            "id": f"file-{document.file_id.hex}" if document.file_id else document_id,
+            "vector_store_id": f"vs_{document.store_id.hex}",
+            "document_id": document_id,
+            "external_id": document.external_id,
+            "version": document.version,
+            "status": document.status.value,
+            "last_error": error,
+        }
+        self.tell_webhooks(document.tenant_id, event_type, data)
 
     def remove_documents(self, doomed: Iterable[Document]) -> int:
         """Delete documents with all that hangs on them, and tell the outbox; returns how many."""

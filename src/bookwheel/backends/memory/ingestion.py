@@ -67,6 +67,7 @@ class MemoryIngestion:
                 self._flip(row)
                 row.document = replace(row.document, title=row.document.title or claim.title)
                 row.attempts, row.retry_at, row.trouble = 0, None, None
+                self.database.tell_webhooks_of(row.document, "vector_store.file.completed")
                 published.append(claim)
             self._unlease(claim)
         for store_id in {claim.store_id for claim in published}:
@@ -84,6 +85,7 @@ class MemoryIngestion:
                 error_message=message,
                 updated_at=self.database.now(),
             )
+            self.database.tell_webhooks_of(row.document, "vector_store.file.failed")
         self._discard(claim)
         self._unlease(claim)
 

@@ -38,6 +38,11 @@ class MemoryPassages:
         passing = dict.fromkeys(document.id for _, document in passing_chunks(self.database, scope, filter))
         return list(passing)[:limit]
 
+    async def unknown_attributes(self, names: Sequence[str], *, scope: Scope) -> Sequence[str]:
+        """See ports.Passages."""
+        known = {name for row in self.database.visible(scope) for name in row.document.attributes}
+        return [name for name in names if name not in known]
+
     async def of_document(self, document_id: UUID, *, scope: Scope) -> Sequence[Hit]:
         """See ports.Passages."""
         row = self.database.visible_one(document_id, scope)

@@ -83,9 +83,9 @@ class OpenVinoEmbedder:
         """One unit vector for each text, in order: (texts, dimensions) float32.
 
         A text longer than the window is cut into even windows; its vector is their mean, weighted by their tokens.
-        Single texts of concurrent calls share a batch. Raises EmbedderUnavailableError.
+        Single short texts of concurrent calls share a batch. Raises EmbedderUnavailableError.
         """
-        if len(texts) == 1:
+        if len(texts) == 1 and len(texts[0]) <= INLINE_CHARACTERS:  # others would keep who waits for the batch
             return (await self._single.embed_one(texts[0]))[np.newaxis]
         return await self._embed_many(texts)
 

@@ -1,7 +1,7 @@
 """Documents in PostgreSQL, from the caller's side: upsert, read, delete."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,6 +13,7 @@ from bookwheel.backends.postgres.jobs import call_workers
 from bookwheel.backends.postgres.removal import remove_documents
 from bookwheel.backends.postgres.stores import chunking_json, page
 from bookwheel.errors import InvalidDocumentError, NotFoundError
+from bookwheel.etags import check_tag, document_tag
 from bookwheel.types import Access, Attributes, Chunking, Document, DocumentDraft, FileStatus, Keep, Scope, Store
 
 COLUMNS = (
@@ -61,9 +62,10 @@ WHERE d.id = u.id
 
 # Touches a row only when it really changes.
 NEW = "coalesce(%(attributes)s::jsonb, attributes), CASE WHEN %(keep)s THEN access ELSE %(access)s::text[] END"
+VISIBLE = "id = %(id)s AND tenant_id = %(tenant)s AND store_id = ANY(%(stores)s)"
 UPDATE = f"""
 UPDATE documents SET (attributes, access) = ROW({NEW}), updated_at = now()
-WHERE id = %(id)s AND tenant_id = %(tenant)s AND store_id = ANY(%(stores)s)
+WHERE {VISIBLE}
     AND (attributes, access) IS DISTINCT FROM ({NEW})
 RETURNING store_id
 """
@@ -96,12 +98,8 @@ class PostgresDocuments:
         urgent = len(drafts) == 1 if bulk is None else not bulk
 
         async def work(connection: Connection) -> list[Document]:
-            await _hold_store(connection, store, scope=scope)
-            placed = []
-            for batch in _without_repeats(drafts):
-                placed += await _put(connection, batch, scope=scope, store=store, urgent=urgent)
-            if any(document.status is FileStatus.IN_PROGRESS for document in placed):
-                await call_workers(connection, urgent=urgent)
+            placed = await put_documents(connection, drafts, scope=scope, store=store, urgent=urgent)
+            await call_for(connection, placed, urgent=urgent)
             return placed
 
         return await self.database.transact(work)
@@ -114,7 +112,7 @@ class PostgresDocuments:
         )
         if not found:
             raise NotFoundError(f"No document with id doc_{document_id.hex} in this store.")
-        return _document(found[0])
+        return document_of(found[0])
 
     async def find(self, *, scope: Scope, external_id: str | None = None, file_id: UUID | None = None) -> Document:
         """See ports.Documents."""
@@ -127,7 +125,7 @@ class PostgresDocuments:
         if not found:
             name = f"id {external_id!r}" if file_id is None else f"file file-{file_id.hex}"
             raise NotFoundError(f"No document with {name} in this store.")
-        return _document(found[0])
+        return document_of(found[0])
 
     async def list(
         self,
@@ -146,7 +144,7 @@ class PostgresDocuments:
         query, parameters = page(
             SELECT, condition, parameters, alias="d", table="documents", after=after, newest=newest
         )
-        return [_document(row) for row in await self.database.fetch(query, [*parameters, limit])]
+        return [document_of(row) for row in await self.database.fetch(query, [*parameters, limit])]
 
     async def update(
         self,
@@ -155,6 +153,7 @@ class PostgresDocuments:
         scope: Scope,
         attributes: Attributes | None = None,
         access: Access | Keep | None = "keep",
+        if_match: Collection[str] | None = None,
     ) -> Document:
         """See ports.Documents."""
         wanted = {
@@ -167,6 +166,10 @@ class PostgresDocuments:
         }
 
         async def work(connection: Connection) -> None:
+            if if_match is not None:
+                held = await rows(connection, f"{SELECT} WHERE {VISIBLE} FOR NO KEY UPDATE", wanted)
+                for row in held:
+                    check_tag(document_tag(document_of(row)), if_match)
             for (store_id,) in await rows(connection, UPDATE, wanted):
                 await connection.execute("UPDATE stores SET version = version + 1 WHERE id = %s", (store_id,))
 
@@ -186,15 +189,35 @@ class PostgresDocuments:
         return await self.database.transact(work)
 
 
+async def put_documents(
+    connection: Connection, drafts: Sequence[DocumentDraft], *, scope: Scope, store: Store, urgent: bool
+) -> list[Document]:
+    """Upsert in the caller's transaction, which ends with `call_for`; see ports.Documents.put."""
+    await _hold_store(connection, store, scope=scope)
+    placed = []
+    for batch in _without_repeats(drafts):
+        placed += await _put(connection, batch, scope=scope, store=store, urgent=urgent)
+    return placed
+
+
+async def call_for(connection: Connection, placed: Sequence[Document], *, urgent: bool) -> None:
+    """Wake a worker for documents that were put, if any needs one."""
+    if any(document.status is FileStatus.IN_PROGRESS for document in placed):
+        await call_workers(connection, urgent=urgent)
+
+
 async def _hold_store(connection: Connection, store: Store, *, scope: Scope) -> None:
-    """Keep the store from being deleted until we commit. Raises NotFoundError when it is gone."""
+    """Keep the store from being deleted until we commit; an expired one is used again. Raises NotFoundError when it is
+    gone."""
     held = await rows(
         connection,
-        "SELECT 1 FROM stores WHERE id = %s AND tenant_id = %s FOR KEY SHARE",
+        "SELECT expired_at IS NOT NULL FROM stores WHERE id = %s AND tenant_id = %s FOR KEY SHARE",
         (store.id, scope.tenant_id),
     )
     if not held:
         raise NotFoundError(f"No vector store with id vs_{store.id.hex}. List yours with GET /v1/vector_stores.")
+    if held[0][0]:
+        await connection.execute("UPDATE stores SET expired_at = NULL WHERE id = %s", (store.id,))
 
 
 def _without_repeats(drafts: Sequence[DocumentDraft]) -> Iterable[list[DocumentDraft]]:
@@ -227,7 +250,7 @@ async def _put(
         await connection.execute(RAISE_VERSION.encode(), (store.id, *shown, rest[-1]))
         await connection.execute(CHANGE.encode(), (urgent, *shown, *rest))
     found = await rows(connection, f"{SELECT} WHERE d.id = ANY(%s)", ([row.id for row in prepared],))
-    documents = {document.id: document for document in map(_document, found)}
+    documents = {document.id: document for document in map(document_of, found)}
     renewed = [row for row in prepared if row.renewed]
     await _write_bodies(connection, renewed, documents)
     return [documents[row.id] for row in prepared]
@@ -317,7 +340,8 @@ async def _write_bodies(connection: Connection, renewed: Sequence[_Row], documen
             await copy.write_row(values)
 
 
-def _document(row: tuple[Any, ...]) -> Document:
+def document_of(row: tuple[Any, ...]) -> Document:
+    """A row of SELECT."""
     return Document(
         id=row[0],
         tenant_id=row[1],

@@ -10,7 +10,15 @@ from bookwheel.backends.postgres.stores import page
 from bookwheel.errors import NotFoundError
 from bookwheel.types import File, Scope
 
-SELECT = "SELECT f.id, f.tenant_id, f.filename, f.purpose, f.size, f.sha256, f.created_at FROM files f"
+SELECT = """
+SELECT f.id, f.tenant_id, f.filename, f.purpose, f.size, f.sha256, f.created_at, f.expires_at FROM files f
+"""
+
+INSERT = """
+INSERT INTO files (id, tenant_id, filename, purpose, size, sha256, created_at, expires_at)
+SELECT %s, %s, %s, %s, %s, %s, t.now, t.now + %s * interval '1 second' FROM clock_timestamp() AS t (now)
+RETURNING id, tenant_id, filename, purpose, size, sha256, created_at, expires_at
+"""
 
 HASHES = "SELECT DISTINCT sha256 FROM files WHERE sha256 > %s ORDER BY sha256 LIMIT 1000"
 BURY = "INSERT INTO blob_tombstones (sha256) VALUES (%s) ON CONFLICT (sha256) DO UPDATE SET since = now()"
@@ -26,12 +34,12 @@ class PostgresFiles:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    async def create(self, filename: str, *, scope: Scope, purpose: str, size: int, sha256: bytes) -> File:
+    async def create(
+        self, filename: str, *, scope: Scope, purpose: str, size: int, sha256: bytes, expires_in: int | None = None
+    ) -> File:
         """See ports.Files."""
         made = await self.database.fetch(
-            "INSERT INTO files (id, tenant_id, filename, purpose, size, sha256) VALUES (%s, %s, %s, %s, %s, %s)"
-            " RETURNING id, tenant_id, filename, purpose, size, sha256, created_at",
-            (uuid4(), scope.tenant_id, filename, purpose, size, sha256),
+            INSERT, (uuid4(), scope.tenant_id, filename, purpose, size, sha256, expires_in)
         )
         return _file(made[0])
 
@@ -62,9 +70,7 @@ class PostgresFiles:
                 raise NotFoundError(f"No file with id file-{file_id.hex}. List yours with GET /v1/files.")
             if unless_used and await rows(connection, "SELECT 1 FROM documents WHERE file_id = %s LIMIT 1", (file_id,)):
                 return False
-            await remove_documents(connection, "d.file_id = %s", [file_id])
-            await connection.execute("DELETE FROM files WHERE id = %s", (file_id,))
-            await connection.execute(BURY.encode(), found[0])
+            await remove_file(connection, file_id, found[0][0])
             return True
 
         return await self.database.transact(work)
@@ -91,7 +97,21 @@ class PostgresFiles:
         return {row[0] for row in found}
 
 
+async def remove_file(connection: Connection, file_id: UUID, sha256: bytes) -> None:
+    """Delete a file that the caller's transaction holds, and the documents made of it."""
+    await remove_documents(connection, "d.file_id = %s", [file_id])
+    await connection.execute("DELETE FROM files WHERE id = %s", (file_id,))
+    await connection.execute(BURY.encode(), (sha256,))
+
+
 def _file(row: tuple[Any, ...]) -> File:
     return File(
-        id=row[0], tenant_id=row[1], filename=row[2], purpose=row[3], size=row[4], sha256=row[5], created_at=row[6]
+        id=row[0],
+        tenant_id=row[1],
+        filename=row[2],
+        purpose=row[3],
+        size=row[4],
+        sha256=row[5],
+        created_at=row[6],
+        expires_at=row[7],
     )

@@ -7,6 +7,7 @@ false, never NULL, so that NOT is its exact complement.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -15,6 +16,7 @@ import orjson
 from psycopg.types.json import Jsonb
 
 from bookwheel.filters import KEYS, And, Comparison, Expression, Kind, Not, Or, kind_of, parse, uses_chunks
+from bookwheel.moments import moment_of
 from bookwheel.types import Filter, Scope
 
 Sql = tuple[str, list[Any]]
@@ -40,6 +42,12 @@ COLUMNS = {
 }
 LISTS = frozenset({"document.access", "chunk.heading"})
 TYPES: dict[Kind, str] = {"string": "text", "number": "numeric", "time": "timestamptz"}
+#: Begins a look at each string of an attribute; takes a jsonpath, and a test of `STRING` and a bracket must follow.
+STRINGS = (
+    "EXISTS (SELECT FROM jsonb_path_query(d.attributes, %s::jsonpath, '{}', true) AS e (one)"
+    " WHERE jsonb_typeof(one) = 'string'"
+)
+STRING = "(one #>> '{}')"
 FILE_ID = re.compile(r"(file-|doc_)([0-9a-f]{32})")
 
 
@@ -101,23 +109,71 @@ def _negated(positive: Sql) -> Sql:
 
 def _attribute(comparison: Comparison) -> Sql:
     key, value = comparison.key, comparison.value
+    values = value if isinstance(value, tuple) else (value,)
     match comparison.op:
         case "eq":
-            return _contained(key, value)
+            return _or_dates(_contained(key, value), key, values)
         case "in":
-            return _path(key, "==", value, many=True)
+            return _or_dates(_path(key, "==", value, many=True), key, values)
         case "contains":
-            sql, values = _path(key, "==", value, many=False)
-            return f"(jsonb_typeof(d.attributes -> %s) = 'array' AND {sql})", [key, *values]
+            sql, found = _or_dates(_path(key, "==", value, many=False), key, values)
+            return f"(jsonb_typeof(d.attributes -> %s) = 'array' AND {sql})", [key, *found]
         case "exists":
             sign = "<>" if value else "="
             return f"(coalesce(jsonb_typeof(d.attributes -> %s), 'null') {sign} 'null')", [key]
         case "ne":
-            return _negated(_contained(key, value))
+            return _negated(_or_dates(_contained(key, value), key, values))
         case "nin":
-            return _negated(_path(key, "==", value, many=True))
+            return _negated(_or_dates(_path(key, "==", value, many=True), key, values))
         case ordering:
+            if isinstance(value, str) and (moment := moment_of(value)) is not None:
+                return _ordered_dates(key, ORDERINGS[ordering], value, moment)
             return _path(key, ORDERINGS[ordering], value, many=False)
+
+
+def _or_dates(plain: Sql, key: str, values: Sequence[Any]) -> Sql:
+    """Equal as they are written, or dates of the same moment."""
+    moments = [moment for value in values if isinstance(value, str) and (moment := moment_of(value)) is not None]
+    if not moments:
+        return plain
+    near, found = _near(key, *_days_around(moments))
+    sql = f"({plain[0]} OR ({near} AND {STRINGS} AND moment_of({STRING}) = ANY(%s::timestamptz[]))))"
+    return sql, [*plain[1], *found, _elements(key), moments]
+
+
+def _ordered_dates(key: str, operator: str, value: str, moment: datetime) -> Sql:
+    """Dates by their moments, other strings by code point: both ways agree on all that is some days away."""
+    low, high = _days_around([moment])
+    beyond, first = _path(key, ">=", high, many=False) if operator[0] == ">" else _path(key, "<", low, many=False)
+    near, second = _near(key, low, high)
+    exact = (
+        f'{STRINGS} AND CASE WHEN moment_of({STRING}) IS NULL THEN {STRING} COLLATE "C" {operator} %s'
+        f" ELSE moment_of({STRING}) {operator} %s::timestamptz END)"
+    )
+    return f"({beyond} OR ({near} AND {exact}))", [*first, *second, _elements(key), value, moment]
+
+
+def _near(key: str, low: str, high: str) -> Sql:
+    """A string from `low` to `high`: few documents have one, and only these are worth reading as dates."""
+    path = f"$.{orjson.dumps(key).decode()} ? (@ >= $low && @ < $high)"
+    return "jsonb_path_exists(d.attributes, %s::jsonpath, %s, true)", [path, Jsonb({"low": low, "high": high})]
+
+
+def _days_around(moments: Sequence[datetime]) -> tuple[str, str]:
+    """Every way to write one of the moments, whatever its offset, is a string from the first to before the second."""
+    return _day(min(moments), -1, beyond=""), _day(max(moments), 2, beyond=":")  # ":" follows "9"
+
+
+def _day(moment: datetime, days: int, *, beyond: str) -> str:
+    try:
+        return (moment.astimezone(UTC) + timedelta(days=days)).date().isoformat()
+    except OverflowError:
+        return beyond
+
+
+def _elements(key: str) -> str:
+    """A jsonpath in lax mode to the value or, of a list, to each element."""
+    return f"$.{orjson.dumps(key).decode()}[*]"
 
 
 def _contained(key: str, value: Any) -> Sql:

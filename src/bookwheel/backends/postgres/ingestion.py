@@ -152,6 +152,7 @@ class PostgresIngestion:
                 titles = [claim.title for claim in published]
                 await connection.execute(FLIP.encode(), ([claim.document_id for claim in published], titles))
                 await remove_dead_versions(connection, [written(claim) for claim in published if claim.version > 1])
+                await _tell_webhooks(connection, "completed", published)
                 await _announce(connection, published)
             await _unlease(connection, claims)
             return published
@@ -164,7 +165,9 @@ class PostgresIngestion:
         """See ports.Ingestion."""
 
         async def work(connection: Connection) -> None:
-            await connection.execute(FAIL.encode(), (code, message, claim.document_id, claim.version))
+            failed = await connection.execute(FAIL.encode(), (code, message, claim.document_id, claim.version))
+            if failed.rowcount:
+                await _tell_webhooks(connection, "failed", [claim])
             await remove_dead_versions(connection, [written(claim)])
             await _unlease(connection, [claim])
 
@@ -242,6 +245,14 @@ async def _announce(connection: Connection, published: Sequence[Claim]) -> None:
         "SELECT append_to_outbox(%s, %s, %s, %s, %s)",
         (["publish"] * len(columns), *map(list, zip(*columns, strict=True))),
     )
+
+
+async def _tell_webhooks(connection: Connection, event: str, claims: Sequence[Claim]) -> None:
+    """Nobody pays for what nobody asked for: the ids are only sent where an endpoint waits for such an event."""
+    name = f"vector_store.file.{event}"
+    if await rows(connection, "SELECT 1 FROM webhook_endpoints WHERE %s = ANY(event_types) LIMIT 1", (name,)):
+        ids = [claim.document_id for claim in claims]
+        await connection.execute("SELECT tell_webhooks_of_documents(%s, %s)", (ids, name))
 
 
 async def _unlease(connection: Connection, claims: Sequence[Claim]) -> None:

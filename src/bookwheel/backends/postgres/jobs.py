@@ -87,7 +87,7 @@ CANCEL = f"""
 UPDATE documents d SET status = 'cancelled', retry_at = NULL, error_code = 'cancelled',
     error_message = 'Cancelled before it was finished. Retry the job, or put the document again.', updated_at = now()
 FROM stores s, tenants t
-WHERE s.id = d.store_id AND t.id = d.tenant_id AND {MINE} AND d.status = 'in_progress'
+WHERE s.id = d.store_id AND t.id = d.tenant_id AND {MINE} AND d.status || '' = 'in_progress'
 RETURNING d.id, d.version, d.store_id, s.space_id, t.shard
 """
 
@@ -101,6 +101,13 @@ WHERE {MINE} AND d.status IN ('failed', 'cancelled') AND d.live_version IS NOT N
 async def call_workers(connection: Connection, *, urgent: bool) -> None:
     """Wake a worker when the caller's transaction commits. Last in it: a call that is being made holds others up."""
     await connection.execute(CALL.encode(), (TASK, [SINGLE if urgent else BULK]))
+
+
+async def cancel_documents(connection: Connection, document_ids: Sequence[UUID], *, scope: Scope) -> int:
+    """End unfinished jobs in the caller's transaction; returns how many."""
+    ended = await rows(connection, CANCEL, {**_inside(scope), "ids": sorted(document_ids)})
+    await remove_dead_versions(connection, [Written(*row) for row in ended])
+    return len(ended)
 
 
 class PostgresJobs:
@@ -156,9 +163,7 @@ class PostgresJobs:
         """See ports.Jobs."""
 
         async def work(connection: Connection) -> int:
-            ended = await rows(connection, CANCEL, {**_inside(scope), "ids": sorted(document_ids)})
-            await remove_dead_versions(connection, [Written(*row) for row in ended])
-            return len(ended)
+            return await cancel_documents(connection, document_ids, scope=scope)
 
         return await self.database.transact(work)
 

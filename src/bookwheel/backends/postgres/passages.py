@@ -24,6 +24,13 @@ SECTIONS = SELECT.format(
 )
 A_CHUNK = "EXISTS (SELECT FROM chunks c WHERE c.document_id = d.id AND c.version = d.live_version AND {passes})"
 
+UNKNOWN = """
+SELECT u.name FROM unnest(%s::text[]) WITH ORDINALITY AS u (name, place) WHERE NOT EXISTS (
+    SELECT FROM attribute_names a JOIN stores s ON s.id = a.store_id
+    WHERE s.tenant_id = %s AND s.id = ANY(%s) AND a.name = u.name)
+ORDER BY u.place
+"""
+
 
 class PostgresPassages:
     """Fills ports.Passages."""
@@ -48,6 +55,11 @@ class PostgresPassages:
             f"SELECT d.id FROM documents d WHERE {READABLE} AND {passes.document} AND {a_chunk} LIMIT %s",
             [*readable_values(scope), *passes.values, limit],
         )
+        return [row[0] for row in found]
+
+    async def unknown_attributes(self, names: Sequence[str], *, scope: Scope) -> list[str]:
+        """See ports.Passages."""
+        found = await self.database.fetch(UNKNOWN, (list(names), scope.tenant_id, list(scope.store_ids)))
         return [row[0] for row in found]
 
     async def of_document(self, document_id: UUID, *, scope: Scope) -> list[Hit]:

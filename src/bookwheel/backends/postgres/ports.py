@@ -4,16 +4,21 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from bookwheel.backends.postgres.batches import PostgresBatches
 from bookwheel.backends.postgres.database import Database
 from bookwheel.backends.postgres.documents import PostgresDocuments
+from bookwheel.backends.postgres.expiry import PostgresExpiry
 from bookwheel.backends.postgres.files import PostgresFiles
+from bookwheel.backends.postgres.idempotency import PostgresIdempotencyKeys
 from bookwheel.backends.postgres.ingestion import PostgresIngestion
 from bookwheel.backends.postgres.jobs import PostgresJobs
 from bookwheel.backends.postgres.outbox import PostgresOutbox
 from bookwheel.backends.postgres.passages import PostgresPassages
+from bookwheel.backends.postgres.responses import PostgresResponseRuns, PostgresResponses
 from bookwheel.backends.postgres.sources import PostgresSourceRuns, PostgresSources
 from bookwheel.backends.postgres.stores import PostgresStores
 from bookwheel.backends.postgres.vectors import PgVectorIndex
+from bookwheel.backends.postgres.webhooks import PostgresWebhookRuns, PostgresWebhooks
 
 
 @asynccontextmanager
@@ -33,11 +38,18 @@ def postgres_ports(database: Database) -> dict[str, Any]:
         "stores": PostgresStores(database),
         "files": PostgresFiles(database),
         "documents": PostgresDocuments(database),
+        "batches": PostgresBatches(database),
+        "expiry": PostgresExpiry(database),
+        "idempotency_keys": PostgresIdempotencyKeys(database),
         "ingestion": PostgresIngestion(database),
         "passages": PostgresPassages(database),
         "outbox": PostgresOutbox(database),
         "jobs": PostgresJobs(database),
         "sources": PostgresSources(database),
         "source_runs": PostgresSourceRuns(database),
+        "responses": PostgresResponses(database),
+        "response_runs": PostgresResponseRuns(database),
+        "webhooks": PostgresWebhooks(database),
+        "webhook_runs": PostgresWebhookRuns(database),
         "vectors": PgVectorIndex(database),
     }

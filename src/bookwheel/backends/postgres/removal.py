@@ -19,6 +19,9 @@ EXISTS (SELECT FROM documents d WHERE d.id = x.document_id AND (d.live_version =
 """
 
 
+HOLD = "SELECT count(*) FROM (SELECT FROM documents WHERE store_id = %s ORDER BY id FOR UPDATE) AS held"
+
+
 class Written(NamedTuple):
     """A document version and where its chunks and vectors are."""
 
@@ -90,3 +93,22 @@ async def remove_documents(connection: Connection, condition: str, parameters: P
         ),
     )
     return len(ids)
+
+
+async def remove_contents(connection: Connection, store_id: UUID, *, space_id: int, shard: int) -> None:
+    """Delete what hangs on the documents of a store and tell the outbox; the documents go next, however many.
+
+    They are held first: a worker that is writing chunks of one is waited for, so that none are left behind."""
+    await rows(connection, HOLD, (store_id,))
+    await rows(
+        connection,
+        "SELECT append_to_outbox(array_agg('remove'::text), array_agg(tenant_id), array_agg(store_id),"
+        " array_agg(id), array_agg(version)) FROM documents WHERE store_id = %s HAVING count(*) > 0",
+        (store_id,),
+    )
+    for statement in (
+        "DELETE FROM chunks c USING documents d WHERE d.store_id = %s AND c.document_id = d.id",
+        "DELETE FROM sections c USING documents d WHERE d.store_id = %s AND c.document_id = d.id",
+        f"DELETE FROM vectors_{int(space_id)} WHERE store_id = %s AND shard = {int(shard)}",
+    ):
+        await connection.execute(statement.encode(), (store_id,))

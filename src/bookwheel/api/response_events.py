@@ -1,0 +1,195 @@
+"""A response as it is told: OpenAI's object, and the events by which it grows, numbered from 0.
+
+What is kept and what is streamed is the same: a stream that resumes tells these very events again.
+"""
+
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from time import time
+from typing import Any
+
+from bookwheel import answer as walk
+from bookwheel.api.response_requests import ResponseCreate, Wanted, resolved
+from bookwheel.api.shapes import answer_details, citation_object, hit_object
+from bookwheel.api.usage import response_usage
+from bookwheel.errors import BookwheelError
+from bookwheel.ports import Ports
+from bookwheel.telemetry import ERRORS
+from bookwheel.types import Answer, Found, ModelResponse, ResponseEvent, Scope
+
+SEARCH, MESSAGE = 0, 1  #: places in the output
+
+
+@dataclass(slots=True)
+class Telling:
+    """A response on its way: its object so far, and the number of its next event."""
+
+    body: dict[str, Any]
+    number: int = 0
+
+    @classmethod
+    def of(cls, kept: ModelResponse) -> "Telling":
+        """Behind the events that its creation told."""
+        return cls(dict(kept.body), len(creation(kept)))
+
+    def event(self, type: str, **fields: Any) -> ResponseEvent:
+        """The next event."""
+        event = {"type": f"response.{type}", "sequence_number": self.number, **fields}
+        self.number += 1
+        return event
+
+    def whole(self, type: str, **changes: Any) -> ResponseEvent:
+        """The next event, with the object as it is now."""
+        self.body.update(changes)
+        return self.event(type, response={**self.body, "output": list(self.body["output"])})
+
+
+def new_body(kept_id: str, created_at: int, asked: ResponseCreate) -> dict[str, Any]:
+    """The object of a response that has not begun."""
+    return {
+        "id": kept_id,
+        "object": "response",
+        "created_at": created_at,
+        "completed_at": None,
+        "status": "queued" if asked.background else "in_progress",
+        "background": bool(asked.background),
+        "error": None,
+        "incomplete_details": None,
+        "instructions": asked.instructions,
+        "max_output_tokens": asked.max_output_tokens,
+        "metadata": dict(asked.metadata or {}),
+        "model": asked.model,
+        "output": [],
+        "parallel_tool_calls": False,
+        "previous_response_id": asked.previous_response_id,
+        "store": asked.is_kept,
+        "temperature": None,
+        "text": {"format": {"type": "text"}},
+        "tool_choice": "auto",
+        "tools": [] if asked.tool is None else [asked.tool.model_dump(mode="json")],
+        "top_p": None,
+        "truncation": "disabled",
+        "usage": None,
+        "user": asked.user,
+    }
+
+
+def creation(kept: ModelResponse) -> list[ResponseEvent]:
+    """What is told before any work begins."""
+    telling = Telling(dict(kept.body, status="queued" if kept.background else "in_progress", output=[]))
+    return [telling.whole("created"), *([telling.whole("queued")] if kept.background else [])]
+
+
+async def tell(kept: ModelResponse, *, ports: Ports) -> AsyncGenerator[ResponseEvent, None]:
+    """The events of a kept response behind those of its creation. Raises BookwheelError."""
+    asked = ResponseCreate.model_validate(kept.request)
+    scope = Scope(tenant_id=kept.tenant_id, principals=frozenset(kept.principals))
+    wanted = await resolved(asked, ports=ports, scope=scope)
+    async with aclosing(tell_wanted(kept, wanted, ports=ports)) as events:
+        async for event in events:
+            yield event
+
+
+async def tell_wanted(kept: ModelResponse, wanted: Wanted, *, ports: Ports) -> AsyncGenerator[ResponseEvent, None]:
+    """The same of a request that is resolved already."""
+    telling = Telling.of(kept)
+    message_id = f"msg_{kept.id.hex}"
+    yield telling.whole("in_progress", status="in_progress")
+    for event in _searching(telling, kept, wanted):
+        yield event
+    async with aclosing(walk.stream(wanted.question, **wanted.arguments(ports))) as pieces:
+        async for piece in pieces:
+            if piece.found is not None:
+                for event in _found(telling, kept, wanted, piece.found):
+                    yield event
+                for event in _writing(telling, message_id):
+                    yield event
+            if piece.text:
+                yield _text_event(telling, message_id, "delta", delta=piece.text, logprobs=[])
+            if piece.answer is not None:
+                for event in _written(telling, message_id, wanted, piece.answer, ports):
+                    yield event
+
+
+def failure(kept: ModelResponse, error: BookwheelError, *, number: int) -> ResponseEvent:
+    """The event that ends a response with the reason."""
+    ERRORS.labels("responses", type(error).__name__).inc()
+    telling = Telling(dict(kept.body), number)
+    reason = {"code": "server_error", "message": error.message, "reason": error.code, "param": error.param}
+    return telling.whole("failed", status="failed", error=reason)
+
+
+def _searching(telling: Telling, kept: ModelResponse, wanted: Wanted) -> Iterator[ResponseEvent]:
+    item = _call(kept, wanted, status="in_progress")
+    yield telling.event("output_item.added", output_index=SEARCH, item=item)
+    for state in ("in_progress", "searching"):
+        yield telling.event(f"file_search_call.{state}", output_index=SEARCH, item_id=item["id"])
+
+
+def _found(telling: Telling, kept: ModelResponse, wanted: Wanted, found: Found) -> Iterator[ResponseEvent]:
+    item = _call(kept, wanted, status="completed", found=found)
+    telling.body["output"] = [item]
+    yield telling.event("file_search_call.completed", output_index=SEARCH, item_id=item["id"])
+    yield telling.event("output_item.done", output_index=SEARCH, item=item)
+
+
+def _call(kept: ModelResponse, wanted: Wanted, *, status: str, found: Found | None = None) -> dict[str, Any]:
+    shown = None if found is None or not wanted.shows_results else [_result(hit_object(hit)) for hit in found.hits]
+    return {
+        "id": f"fs_{kept.id.hex}",
+        "type": "file_search_call",
+        "status": status,
+        "queries": [wanted.search_query],
+        "results": shown,
+    }
+
+
+def _result(hit: dict[str, Any]) -> dict[str, Any]:
+    (content,) = hit.pop("content")
+    return {**hit, "vector_store_id": hit["document"]["vector_store_id"], "text": content["text"]}
+
+
+def _writing(telling: Telling, message_id: str) -> Iterator[ResponseEvent]:
+    item = _message(message_id, "in_progress", [])
+    yield telling.event("output_item.added", output_index=MESSAGE, item=item)
+    yield _part_event(telling, message_id, "added", _part("", []))
+
+
+def _written(
+    telling: Telling, message_id: str, wanted: Wanted, answer: Answer, ports: Ports
+) -> Iterator[ResponseEvent]:
+    annotations = [{"type": "file_citation", **citation_object(one)["file_citation"]} for one in answer.citations]
+    for number, annotation in enumerate(annotations):
+        yield _text_event(telling, message_id, "annotation.added", annotation=annotation, annotation_index=number)
+    part = _part(answer.text, annotations)
+    status = "incomplete" if answer.cut_short else "completed"
+    item = _message(message_id, status, [part])
+    yield _text_event(telling, message_id, "done", text=answer.text, logprobs=[])
+    yield _part_event(telling, message_id, "done", part)
+    yield telling.event("output_item.done", output_index=MESSAGE, item=item)
+    telling.body["output"] = [*telling.body["output"], item]
+    yield telling.whole(
+        status,
+        status=status,
+        incomplete_details={"reason": "max_output_tokens"} if answer.cut_short else None,
+        completed_at=None if answer.cut_short else int(time()),
+        usage=response_usage(wanted.said, answer.text, ports.embedders[wanted.space.id]),
+        bookwheel={name: value for name, value in answer_details(answer).items() if name != "hits"},
+    )
+
+
+def _message(message_id: str, status: str, content: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"id": message_id, "type": "message", "role": "assistant", "status": status, "content": content}
+
+
+def _part(text: str, annotations: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": annotations, "logprobs": []}
+
+
+def _part_event(telling: Telling, message_id: str, type: str, part: Mapping[str, Any]) -> ResponseEvent:
+    return telling.event(f"content_part.{type}", output_index=MESSAGE, content_index=0, item_id=message_id, part=part)
+
+
+def _text_event(telling: Telling, message_id: str, type: str, **fields: Any) -> ResponseEvent:
+    return telling.event(f"output_text.{type}", output_index=MESSAGE, content_index=0, item_id=message_id, **fields)

@@ -1,0 +1,185 @@
+"""/v1/responses: a question in, a cited answer out as typed items, at once, streamed or in the background."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from uuid import UUID, uuid4
+
+import orjson
+import structlog
+from fastapi import Query
+from starlette.responses import Response, StreamingResponse
+
+from bookwheel.api.attributes import checked_metadata
+from bookwheel.api.ids import parse, public
+from bookwheel.api.pages import ThePage, listed
+from bookwheel.api.response_events import creation, failure, new_body, tell_wanted
+from bookwheel.api.response_requests import ResponseCreate, Wanted, previous_id, resolved
+from bookwheel.api.shapes import seconds
+from bookwheel.api.wiring import JSON, ThePorts, TheScope, router
+from bookwheel.background import patience
+from bookwheel.errors import BookwheelError, InvalidRequestError, NotFoundError
+from bookwheel.ports import Ports
+from bookwheel.types import ModelResponse, ResponseEvent, Scope
+
+POLL_SECONDS, SLOWEST_POLL_SECONDS = 0.05, 0.5  #: between looks for more events of a response that is followed
+EVENTS_AT_ONCE = 500
+ENDS = frozenset({"response.completed", "response.incomplete"})  #: told when the response is stored
+STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+
+routes = router("responses")
+log = structlog.get_logger("bookwheel.api.responses")
+
+
+@routes.post("/v1/responses")
+async def create_response(body: ResponseCreate, ports: ThePorts, scope: TheScope) -> Response:
+    """Answer from the stores that the file_search tool or the model names."""
+    if body.background and not body.is_kept:
+        raise InvalidRequestError("background needs store: the answer is fetched later.", param="background")
+    checked_metadata(body.metadata)
+    wanted = await resolved(body, ports=ports, scope=scope)
+    kept = _new(body, scope)
+    if body.background:
+        await ports.responses.create(kept, scope=scope, events=creation(kept))
+        return _stream(_followed(kept.id, -1, ports, scope)) if body.stream else JSON(kept.body)
+    if body.stream:
+        return _stream(_streamed(kept, wanted, ports, scope))
+    return JSON(await _whole(kept, wanted, ports, scope))
+
+
+@routes.get("/v1/responses/{response_id}")
+async def get_response(
+    response_id: str,
+    ports: ThePorts,
+    scope: TheScope,
+    stream: Annotated[bool, Query()] = False,
+    starting_after: Annotated[int, Query(ge=-1, le=2**31 - 1)] = -1,
+) -> Response:
+    """A stored response as it is now; with `stream` its events behind the number `starting_after`, to the end."""
+    kept = await ports.responses.get(parse("response", response_id), scope=scope)
+    return _stream(_followed(kept.id, starting_after, ports, scope)) if stream else JSON(kept.body)
+
+
+@routes.post("/v1/responses/{response_id}/cancel")
+async def cancel_response(response_id: str, ports: ThePorts, scope: TheScope) -> Response:
+    """End a background response; one that has ended stays as it is."""
+    parsed = parse("response", response_id)
+    if not (await ports.responses.get(parsed, scope=scope)).background:
+        raise InvalidRequestError("Only a response with background=true can be cancelled.", param="response_id")
+    return JSON((await ports.responses.cancel(parsed, scope=scope)).body)
+
+
+@routes.delete("/v1/responses/{response_id}")
+async def delete_response(response_id: str, ports: ThePorts, scope: TheScope) -> Response:
+    """Forget a stored response; one that a worker writes is ended."""
+    parsed = parse("response", response_id)
+    await ports.responses.delete(parsed, scope=scope)
+    return JSON({"id": public("response", parsed), "object": "response", "deleted": True})
+
+
+@routes.get("/v1/responses/{response_id}/input_items")
+async def list_input_items(response_id: str, ports: ThePorts, scope: TheScope, page: ThePage) -> Response:
+    """The messages that the request brought, without those of the responses before it."""
+    kept = await ports.responses.get(parse("response", response_id), scope=scope)
+    items = _input_items(kept)[:: -1 if page.newest else 1]
+    if page.after is not None:
+        places = [item["id"] for item in items]
+        items = items[places.index(page.after) + 1 :] if page.after in places else []
+    return JSON(listed(items[: page.limit], more=len(items) > page.limit))
+
+
+def _new(body: ResponseCreate, scope: Scope) -> ModelResponse:
+    response_id, now = uuid4(), datetime.now(UTC)
+    return ModelResponse(
+        id=response_id,
+        tenant_id=scope.tenant_id,
+        principals=tuple(sorted(scope.principals)),
+        previous_id=previous_id(body),
+        request=body.model_dump(mode="json"),
+        body=new_body(public("response", response_id), seconds(now), body),
+        background=bool(body.background),
+        created_at=now,
+    )
+
+
+async def _whole(kept: ModelResponse, wanted: Wanted, ports: Ports, scope: Scope) -> dict[str, Any]:
+    """The finished object; errors keep their status, and nothing of them is stored."""
+    events = [*creation(kept), *[event async for event in tell_wanted(kept, wanted, ports=ports)]]
+    await _keep(kept, events, ports, scope)
+    body: dict[str, Any] = events[-1]["response"]
+    return body
+
+
+async def _streamed(
+    kept: ModelResponse, wanted: Wanted, ports: Ports, scope: Scope
+) -> AsyncGenerator[ResponseEvent, None]:
+    """The events as they come. The whole is stored before its end is told; of a reader who left nothing is stored."""
+    events = list[ResponseEvent]()
+    try:
+        for event in creation(kept):
+            events.append(event)
+            yield event
+        async with aclosing(tell_wanted(kept, wanted, ports=ports)) as told:
+            async for event in told:
+                events.append(event)
+                if event["type"] not in ENDS:
+                    yield event
+        await _keep(kept, events, ports, scope)
+    except BookwheelError as error:  # the status is sent already: say it in the stream
+        log.warning("answer broke off", code=error.code, error=error.message)
+        events = [event for event in events if event["type"] not in ENDS]
+        events.append(failure(kept, error, number=len(events)))
+        with patience("responses"):
+            await _keep(kept, events, ports, scope)
+    yield events[-1]
+
+
+async def _keep(kept: ModelResponse, events: list[ResponseEvent], ports: Ports, scope: Scope) -> None:
+    if kept.body["store"]:
+        ended = replace(kept, body=events[-1]["response"])
+        await ports.responses.create(ended, scope=scope, events=events)
+
+
+async def _followed(response_id: UUID, after: int, ports: Ports, scope: Scope) -> AsyncGenerator[ResponseEvent, None]:
+    """Kept events behind `after`, and new ones until the response has ended or is deleted."""
+    wait = POLL_SECONDS
+    while True:
+        try:  # looked at before its events, so that none is told between
+            has_ended = (await ports.responses.get(response_id, scope=scope)).has_ended
+        except NotFoundError:
+            return
+        events = await ports.responses.events(response_id, scope=scope, after=after, limit=EVENTS_AT_ONCE)
+        for event in events:
+            yield event
+            after = event["sequence_number"]
+        if not events:
+            if has_ended:
+                return
+            await asyncio.sleep(wait)
+        wait = POLL_SECONDS if events else min(SLOWEST_POLL_SECONDS, wait * 1.5)
+
+
+def _stream(events: AsyncGenerator[ResponseEvent, None]) -> Response:
+    return StreamingResponse(_lines(events), media_type="text/event-stream; charset=utf-8", headers=STREAM_HEADERS)
+
+
+async def _lines(events: AsyncGenerator[ResponseEvent, None]) -> AsyncIterator[bytes]:
+    async with aclosing(events):
+        async for event in events:
+            data = orjson.dumps(event, option=orjson.OPT_SERIALIZE_NUMPY)
+            yield b"event: " + str(event["type"]).encode() + b"\ndata: " + data + b"\n\n"
+
+
+def _input_items(kept: ModelResponse) -> list[dict[str, Any]]:
+    messages = ResponseCreate.model_validate(kept.request).messages()
+    return [_input_item(f"msg_{kept.id.hex}_{number}", message) for number, message in enumerate(messages)]
+
+
+def _input_item(item_id: str, message: dict[str, str]) -> dict[str, Any]:
+    text: dict[str, Any] = {"type": "input_text", "text": message["content"]}
+    if message["role"] == "assistant":
+        text = {"type": "output_text", "text": message["content"], "annotations": [], "logprobs": []}
+    return {"id": item_id, "type": "message", "role": message["role"], "status": "completed", "content": [text]}

@@ -1,0 +1,174 @@
+"""/v1/webhook_endpoints: places that are told when background work has ended."""
+
+import secrets
+from base64 import b64encode
+from typing import Annotated, Any
+
+from pydantic import Field
+from starlette.responses import Response
+
+from bookwheel.api.bodies import Body, Name
+from bookwheel.api.ids import parse, public
+from bookwheel.api.pages import ThePage, fetch, listed
+from bookwheel.api.shapes import seconds
+from bookwheel.api.wiring import JSON, ThePorts, TheScope, TheSettings, router
+from bookwheel.deliver import EVENT_TYPES, EventType, send_test
+from bookwheel.errors import FetchFailedError, FetchRefusedError, InvalidRequestError
+from bookwheel.fetching import checked_url
+from bookwheel.types import Delivery, WebhookEndpoint
+
+SECRET_BYTES = 32
+SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix that the scheme prescribes
+
+Url = Annotated[str, Field(min_length=1, max_length=2_000)]
+
+routes = router("webhooks")
+
+
+class WebhookModify(Body):
+    """POST /v1/webhook_endpoints/{id}: what is not given stays."""
+
+    name: Name | None = None
+    url: Url | None = None
+    event_types: Annotated[list[EventType], Field(min_length=1, max_length=100)] | None = None
+
+
+class WebhookCreate(Body):
+    """POST /v1/webhook_endpoints."""
+
+    name: Name = ""
+    url: Url
+    event_types: list[EventType] = Field(min_length=1, max_length=100)
+
+
+class WebhookTest(Body):
+    """POST /v1/webhook_endpoints/{id}/test."""
+
+    event_type: EventType = "response.completed"
+
+
+@routes.post("/v1/webhook_endpoints")
+async def create_webhook(body: WebhookCreate, ports: ThePorts, scope: TheScope) -> Response:
+    """Tell an endpoint of events from now on. The secret is shown here and nowhere else."""
+    secret = secrets.token_bytes(SECRET_BYTES)
+    made = await ports.webhooks.create(
+        body.name, scope=scope, url=_checked(body.url), event_types=_once(body.event_types), secret=secret
+    )
+    return JSON(webhook_object(made) | {"signing_secret": SECRET_PREFIX + b64encode(secret).decode()})
+
+
+@routes.get("/v1/webhook_endpoints")
+async def list_webhooks(ports: ThePorts, scope: TheScope, page: ThePage) -> Response:
+    """A page of the caller's endpoints."""
+    after = parse("webhook", page.after) if page.after else None
+    endpoints, more = await fetch(
+        page.limit, lambda count: ports.webhooks.list(scope=scope, limit=count, after=after, newest=page.newest)
+    )
+    return JSON(listed([webhook_object(endpoint) for endpoint in endpoints], more=more))
+
+
+@routes.get("/v1/webhook_event_types")
+async def list_event_types() -> Response:
+    """What an endpoint can be told of."""
+    return JSON({"object": "list", "data": list(EVENT_TYPES)})
+
+
+@routes.get("/v1/webhook_endpoints/{webhook_id}")
+async def get_webhook(webhook_id: str, ports: ThePorts, scope: TheScope) -> Response:
+    """One endpoint, without its secret."""
+    return JSON(webhook_object(await ports.webhooks.get(parse("webhook", webhook_id), scope=scope)))
+
+
+@routes.post("/v1/webhook_endpoints/{webhook_id}")
+async def modify_webhook(webhook_id: str, body: WebhookModify, ports: ThePorts, scope: TheScope) -> Response:
+    """Change name, URL or events."""
+    changed = await ports.webhooks.update(
+        parse("webhook", webhook_id),
+        scope=scope,
+        name=body.name,
+        url=None if body.url is None else _checked(body.url),
+        event_types=None if body.event_types is None else _once(body.event_types),
+    )
+    return JSON(webhook_object(changed))
+
+
+@routes.delete("/v1/webhook_endpoints/{webhook_id}")
+async def delete_webhook(webhook_id: str, ports: ThePorts, scope: TheScope) -> Response:
+    """Remove an endpoint with its log; nothing more is sent."""
+    parsed = parse("webhook", webhook_id)
+    await ports.webhooks.delete(parsed, scope=scope)
+    return JSON({"id": public("webhook", parsed), "object": "webhook_endpoint.deleted", "deleted": True})
+
+
+@routes.post("/v1/webhook_endpoints/{webhook_id}/test")
+async def try_webhook(
+    webhook_id: str, body: WebhookTest, ports: ThePorts, scope: TheScope, settings: TheSettings
+) -> Response:
+    """Send an event about nothing, once and now. An endpoint that does not take it is an error that says why."""
+    endpoint = await ports.webhooks.get(parse("webhook", webhook_id), scope=scope)
+    status = await send_test(endpoint, body.event_type, settings=settings)
+    if not 200 <= status < 300:
+        raise FetchFailedError(f"{endpoint.url} answered HTTP {status}; only 2xx counts as received.")
+    return JSON(
+        {
+            "object": "webhook_endpoint.test",
+            "webhook_endpoint_id": public("webhook", endpoint.id),
+            "event_type": body.event_type,
+            "status_code": status,
+            "success": True,
+        }
+    )
+
+
+@routes.get("/v1/webhook_endpoints/{webhook_id}/deliveries")
+async def list_deliveries(webhook_id: str, ports: ThePorts, scope: TheScope, page: ThePage) -> Response:
+    """What was or is to be sent to an endpoint, and how that goes."""
+    parsed, after = parse("webhook", webhook_id), parse("delivery", page.after) if page.after else None
+    deliveries, more = await fetch(
+        page.limit,
+        lambda count: ports.webhooks.deliveries(parsed, scope=scope, limit=count, after=after, newest=page.newest),
+    )
+    return JSON(listed([delivery_object(delivery) for delivery in deliveries], more=more))
+
+
+def webhook_object(endpoint: WebhookEndpoint) -> dict[str, Any]:
+    """A `webhook_endpoint`."""
+    return {
+        "id": public("webhook", endpoint.id),
+        "object": "webhook_endpoint",
+        "created_at": seconds(endpoint.created_at),
+        "updated_at": seconds(endpoint.updated_at),
+        "name": endpoint.name,
+        "url": endpoint.url,
+        "event_types": list(endpoint.event_types),
+        "signing_secret_hint": f"{SECRET_PREFIX}...{b64encode(endpoint.secret).decode()[-5:]}",
+    }
+
+
+def delivery_object(delivery: Delivery) -> dict[str, Any]:
+    """A line of the delivery log; its id is the `webhook-id` that the endpoint saw."""
+    return {
+        "id": public("delivery", delivery.id),
+        "object": "webhook_endpoint.delivery",
+        "webhook_endpoint_id": public("webhook", delivery.endpoint_id),
+        "event_type": delivery.event_type,
+        "payload": delivery.payload,
+        "status": delivery.status.value,
+        "attempts": delivery.attempts,
+        "status_code": delivery.http_status,
+        "last_error": delivery.error,
+        "created_at": seconds(delivery.created_at),
+        "updated_at": seconds(delivery.updated_at),
+        "next_try_at": seconds(delivery.next_try_at) if delivery.next_try_at else None,
+    }
+
+
+def _checked(url: str) -> str:
+    try:
+        return checked_url(url)
+    except FetchRefusedError as error:
+        raise InvalidRequestError(error.message, param="url") from None
+
+
+def _once(event_types: list[EventType]) -> list[str]:
+    return list(dict.fromkeys(event_types))

@@ -1,0 +1,72 @@
+"""The ports: what can be swapped, each a page of verbs with its contract in words.
+
+Every read takes a `Scope` by keyword and must not see past it. Every verb raises only `BookwheelError`s. A backend
+passes the contract test of each port it fills (`bookwheel.testing`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bookwheel.ports.catalog import Batches, Documents, Expiry, Files, IdempotencyKeys, Stores
+from bookwheel.ports.indexes import Blobs, KeywordIndex, VectorIndex
+from bookwheel.ports.models import Embedder, Generator, Reranker, Vectors
+from bookwheel.ports.responses import ResponseRuns, Responses, WebhookRuns, Webhooks
+from bookwheel.ports.sources import SourceRuns, Sources
+from bookwheel.ports.work import Ingestion, Jobs, Outbox, Passages
+from bookwheel.types import Space
+
+__all__ = [
+    "Batches",
+    "Blobs",
+    "Documents",
+    "Embedder",
+    "Expiry",
+    "Files",
+    "Generator",
+    "IdempotencyKeys",
+    "Ingestion",
+    "Jobs",
+    "KeywordIndex",
+    "Outbox",
+    "Passages",
+    "Ports",
+    "Reranker",
+    "ResponseRuns",
+    "Responses",
+    "SourceRuns",
+    "Sources",
+    "Stores",
+    "VectorIndex",
+    "Vectors",
+    "WebhookRuns",
+    "Webhooks",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """Everything a walk may use, wired by app.py."""
+
+    stores: Stores
+    files: Files
+    documents: Documents
+    batches: Batches
+    expiry: Expiry
+    idempotency_keys: IdempotencyKeys
+    ingestion: Ingestion
+    passages: Passages
+    outbox: Outbox
+    jobs: Jobs
+    sources: Sources
+    source_runs: SourceRuns
+    responses: Responses
+    response_runs: ResponseRuns
+    webhooks: Webhooks
+    webhook_runs: WebhookRuns
+    vectors: VectorIndex
+    keywords: KeywordIndex
+    blobs: Blobs
+    embedders: Mapping[int, Embedder]  #: by space id
+    space: Space  #: of new stores
+    generator: Generator
+    reranker: Reranker

@@ -1,0 +1,57 @@
+"""What reads and writes text."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from bookwheel.types import Hit
+
+Vectors = NDArray[np.float32]  # (count, dimensions), rows of length 1
+
+
+class Embedder(Protocol):
+    """Texts to vectors of one embedding space."""
+
+    model: str
+    revision: str
+    dimensions: int
+    window: int  #: tokens the model reads at once, special tokens included
+    tokenizer: Tokenizer  #: what chunk sizes are counted with; neither truncates nor pads
+
+    async def embed(self, texts: Sequence[str]) -> Vectors:
+        """One unit vector for each text, in order; a text longer than the window is pooled over windows."""
+
+    def token_counts(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text without special tokens."""
+
+    def coverage(self, text: str) -> float:
+        """The share of the text, 0 to 1, that the model's vocabulary knows."""
+
+    async def ping(self) -> None:
+        """Raises EmbedderUnavailableError when it cannot answer."""
+
+
+class Generator(Protocol):
+    """Writes the answer to a question from hits."""
+
+    model: str
+
+    def generate(
+        self, question: str, hits: Sequence[Hit], *, history: Sequence[dict[str, Any]] = ()
+    ) -> AsyncIterator[str]:
+        """The answer as a stream of text with [n] after each sentence, n counting the hits from 1. An empty stream
+        means that the hits do not support an answer."""
+        ...
+
+
+class Reranker(Protocol):
+    """Judges how well texts answer a query, more closely than a search can."""
+
+    model: str
+
+    async def rerank(self, query: str, texts: Sequence[str]) -> Sequence[float]:
+        """A score from 0 to 1 for each text, in order; higher is better. Scores of different queries do not compare.
+        Raises RerankerUnavailableError."""
