@@ -104,7 +104,7 @@ async def test_a_million_rows_are_cut_in_bounded_memory(tmp_path: Path) -> None:
     words.pre_tokenizer = Whitespace()
     seen, chunking = 0, Chunking(max_tokens=1024, overlap_tokens=0)
     async with ParserPool(Settings(), size=1) as pool:
-        (reader,) = psutil.Process().children()
+        (reader,) = [child for child in psutil.Process().children() if "bookwheel.parse_process" in child.cmdline()]
         with Peak(reader) as peak:
             async for cut in pool.cut(path, "rows.csv", chunking=chunking, tokenizer=words):
                 for row in "\n".join(piece.text for piece in cut.pieces).splitlines():
