@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import structlog
 
-from bookwheel.errors import UnavailableError
+from bookwheel.errors import BookwheelError
 from bookwheel.telemetry import ERRORS
 
 log = structlog.get_logger()
@@ -25,6 +25,8 @@ def patience(part: str) -> Iterator[None]:
     """Go on, counted and told, when something that may come back is away."""
     try:
         yield
-    except UnavailableError as error:
+    except BookwheelError as error:
+        if not error.retryable:
+            raise
         ERRORS.labels(part, type(error).__name__).inc()
         log.warning("background task waits", part=part, reason=error.message)

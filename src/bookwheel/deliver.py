@@ -29,7 +29,7 @@ EventType = Literal[
     "vector_store.file.failed",
 ]
 EVENT_TYPES: tuple[str, ...] = get_args(EventType)
-AT_ONCE = 8  #: deliveries that one worker tries together
+AT_ONCE = 16  #: deliveries that one worker tries together
 POLL_SECONDS = 0.5  #: between looks for due deliveries
 TIMEOUT_SECONDS = 15.0  #: of one attempt
 LEASE_SECONDS = 60.0  #: an attempt that has not ended by then is made again

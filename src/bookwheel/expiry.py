@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from bookwheel.access import within
+from bookwheel.background import patience
 from bookwheel.errors import StoreExpiredError
 from bookwheel.ports import Ports
 from bookwheel.types import Scope, Store
@@ -23,7 +24,8 @@ async def note_search(stores: Sequence[Store], *, scope: Scope, ports: Ports) ->
             )
     rested = datetime.now(UTC) - timedelta(seconds=ACTIVE_SECONDS)
     if at_rest := [store.id for store in stores if store.last_active_at < rested]:
-        await ports.expiry.touch(scope=within(scope, *at_rest), every_seconds=ACTIVE_SECONDS)
+        with patience("expiry"):  # a search is not refused because nobody could note it
+            await ports.expiry.touch(scope=within(scope, *at_rest), every_seconds=ACTIVE_SECONDS)
 
 
 async def remove_expired(ports: Ports) -> dict[str, int]:

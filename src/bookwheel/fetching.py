@@ -230,14 +230,13 @@ class Fetcher:
         """Send to a place; the status of its answer, which is not read. No redirect is followed. Raises
         FetchRefusedError or FetchFailedError."""
         checked_url(url)
-        async with self._host_places[urlsplit(url).netloc], self._places:
-            with _translated(url, timeout_seconds):
-                async with asyncio.timeout(timeout_seconds):
-                    self._http.cookies.clear()  # no site may recognise the next request
-                    request = self._http.build_request("POST", url, content=content, headers=headers)
-                    response = await self._http.send(request, stream=True)
-                    await response.aclose()
-                    return response.status_code
+        with _translated(url, timeout_seconds):
+            async with asyncio.timeout(timeout_seconds):
+                self._http.cookies.clear()  # no site may recognise the next request
+                request = self._http.build_request("POST", url, content=content, headers=headers)
+                response = await self._http.send(request, stream=True)
+                await response.aclose()
+                return response.status_code
 
     async def _follow(self, url: str, headers: Mapping[str, str]) -> httpx.Response:
         for _ in range(MAX_REDIRECTS + 1):
@@ -264,7 +263,8 @@ def checked_url(url: str) -> str:
     try:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
+        valid = valid and bool(httpx.URL(url).host)
+    except (ValueError, httpx.InvalidURL):  # IDNA's errors are ValueErrors
         valid = False
     if not valid or not url.isprintable() or len(url) > MAX_URL:
         raise FetchRefusedError(f"{url[:200]!r} is not an http or https URL of at most {MAX_URL} characters.")
@@ -322,7 +322,14 @@ def _translated(url: str, seconds: float) -> Any:
         raise
     except (TimeoutError, httpx.TimeoutException, httpcore.TimeoutException) as error:
         raise FetchFailedError(f"{url[:200]}: no answer within {seconds:g} s. It is tried again later.") from error
-    except (httpx.HTTPError, httpx.InvalidURL, httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
+    except (
+        httpx.HTTPError,
+        httpx.InvalidURL,
+        httpcore.NetworkError,
+        httpcore.ProtocolError,
+        OSError,
+        ValueError,  # of a name that IDNA does not know
+    ) as error:
         raise FetchFailedError(f"{url[:200]}: {_reason(error)}. It is tried again later.") from error
 
 

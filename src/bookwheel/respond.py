@@ -15,7 +15,7 @@ import orjson
 import structlog
 
 from bookwheel.background import patience, waited
-from bookwheel.errors import BookwheelError, BrokenOffError, UnavailableError
+from bookwheel.errors import BookwheelError, BrokenOffError
 from bookwheel.ports import Ports
 from bookwheel.settings import Settings
 from bookwheel.telemetry import ERRORS
@@ -59,16 +59,14 @@ async def run_responses(
 
 async def write_response(kept: ModelResponse, *, owner: str, ports: Ports, narrator: Narrator) -> bool:
     """Tell a claimed response to its end, or to its failure; False when it is not the owner's any more. Raises
-    UnavailableError when a later attempt may succeed."""
+    retryable errors while a later attempt may succeed."""
     scope = Scope(tenant_id=kept.tenant_id)
     told = await ports.responses.events(kept.id, scope=scope, limit=MANY_EVENTS)
     try:
         return await _write(kept, told, owner=owner, ports=ports, narrator=narrator)
-    except UnavailableError as error:
-        if kept.attempts < MAX_ATTEMPTS:
-            raise
-        reason: BookwheelError = error
     except BookwheelError as error:
+        if error.retryable and kept.attempts < MAX_ATTEMPTS:
+            raise
         reason = error
     except Exception as error:
         log.exception("response failed", response=kept.id.hex)
@@ -155,7 +153,7 @@ class _Runner:
         try:
             narrator = await asyncio.to_thread(self.narrator)
             await write_response(kept, owner=owner, ports=self.ports, narrator=narrator)
-        except UnavailableError as error:
+        except BookwheelError as error:
             log.warning("response waits", response=kept.id.hex, reason=error.message)
             with patience("responses"):  # else the lease runs out
                 await self.ports.response_runs.release(owner, retry_in=RETRY_SECONDS * kept.attempts)

@@ -12,6 +12,7 @@ from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from bookwheel.api import create_app
+from bookwheel.api.conversation import recent
 from bookwheel.api.ids import parse, public
 from bookwheel.errors import GeneratorUnavailableError
 from bookwheel.ports import Ports
@@ -402,3 +403,27 @@ async def test_a_reader_who_leaves_ends_the_generation(store: Store, ports: Port
         await app(scope, receive, send)
         await stuck.cancelled.wait()
     assert len(await ports.response_runs.claim(owner="x", lease_seconds=1, limit=9)) == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("why " * 3_000, "8,192 characters"),
+        ([{"role": "user", "content": "a" * 200_000}, {"role": "user", "content": "why?"}], "200,000 characters"),
+    ],
+)
+async def test_too_much_is_refused(client: httpx.AsyncClient, store: Store, said: Any, words: str) -> None:
+    """All of it would be embedded and counted while others wait."""
+    refused = await client.post("/v1/responses", json=asking(store, said))
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "input")
+    assert words in refused.json()["error"]["message"]
+    messages = [{"role": "user", "content": said}] if isinstance(said, str) else said
+    body = {"model": f"bookwheel/vs_{store.id.hex}", "messages": messages}
+    assert (await client.post("/v1/chat/completions", json=body)).json()["error"]["param"] == "messages"
+
+
+def test_the_newest_turns_are_kept() -> None:
+    """Of a conversation that grew too long, whole messages from its end."""
+    turns = [{"role": "user", "content": letter * 90_000} for letter in "abc"]
+    assert [turn["content"][0] for turn in recent(turns)] == ["b", "c"]
+    assert recent(turns[:2]) == turns[:2]

@@ -72,6 +72,7 @@ def test_public_address(address: str) -> None:
         "//a.example",
         "http://a:99999/",
         "http://[::1",
+        "http://xn--/",
         "http://a.example/\n",
         "http://a.example/" + "x" * 2_000,
         "x",

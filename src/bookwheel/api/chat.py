@@ -15,6 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from bookwheel import answer as walk
 from bookwheel.access import within
 from bookwheel.api.bodies import ChatCreate, ChatMessage
+from bookwheel.api.conversation import check_length
 from bookwheel.api.ids import parse
 from bookwheel.api.models import store_of
 from bookwheel.api.shapes import answer_details, citation_object
@@ -72,6 +73,7 @@ async def complete(body: ChatCreate, ports: ThePorts, scope: TheScope) -> Respon
 
 async def _resolve(body: ChatCreate, ports: Ports, scope: Scope) -> Asked:
     question, history = _conversation(body.messages)
+    check_length(question, [turn["content"] for turn in history], param="messages")
     if body.filters is not None:
         parse_filter(body.filters)
     named = store_of(body.model, ports)

@@ -14,6 +14,7 @@ from bookwheel.errors import (
     ConflictError,
     IdempotencyKeyBusyError,
     InvalidRequestError,
+    SourceError,
     StorageFullError,
 )
 from bookwheel.telemetry import ERRORS
@@ -34,11 +35,11 @@ def respond(error: BookwheelError) -> JSON:
 
 
 def retry_headers(error: BookwheelError) -> dict[str, str]:
-    """Seconds to wait, for errors that may pass; OpenAI's clients would repeat any 409."""
+    """Seconds to wait, for errors that may pass; OpenAI's clients would repeat any 409 and 5xx."""
     if isinstance(error, IdempotencyKeyBusyError):
         return {"retry-after": "1"}
     if not error.retryable:
-        return {"x-should-retry": "false"} if isinstance(error, ConflictError) else {}
+        return {"x-should-retry": "false"} if isinstance(error, ConflictError | SourceError) else {}
     return {"retry-after": "30" if isinstance(error, StorageFullError) else "1"}
 
 

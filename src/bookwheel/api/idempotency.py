@@ -78,6 +78,7 @@ class Idempotency:
 async def once(key: str, fingerprint: bytes, run: Run, *, keys: IdempotencyKeys) -> KeptResponse | None:
     """What `run` answers now, or answered before. Raises IdempotencyKeyReusedError, IdempotencyKeyBusyError."""
     caller, owner = await request_scope(), uuid4()
+    fingerprint = _fingerprint(fingerprint, repr(sorted(caller.principals)).encode())  # others may see other things
     known = await keys.begin(
         key, fingerprint, scope=caller, owner=owner, lease_seconds=LEASE_SECONDS, keep_seconds=KEEP_ANSWER_SECONDS
     )

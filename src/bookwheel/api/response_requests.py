@@ -10,6 +10,7 @@ from pydantic import Field
 
 from bookwheel.access import within
 from bookwheel.api.bodies import Body, RankingOptions, TextPart
+from bookwheel.api.conversation import check_length, recent
 from bookwheel.api.ids import parse
 from bookwheel.api.models import OWN, store_of
 from bookwheel.errors import InvalidRequestError
@@ -129,7 +130,10 @@ def previous_id(body: ResponseCreate) -> UUID | None:
 
 async def resolved(body: ResponseCreate, *, ports: Ports, scope: Scope) -> Wanted:
     """Everything that the answer walk needs. Raises InvalidRequestError and NotFoundError."""
-    question, history = _conversation(body.messages(), await _said_before(body, ports, scope))
+    given = body.messages()
+    question, history = _conversation(given, await _said_before(body, ports, scope))
+    others = [message["content"] for message in given if message["content"].strip() != question]
+    check_length(question, [body.instructions or "", *others], param="input")
     tool = body.tool or FileSearchTool(type="file_search")
     options = tool.ranking_options or RankingOptions()
     place = f"tools[{body.tools.index(tool)}]" if body.tool else "tools"
@@ -163,7 +167,7 @@ async def _said_before(body: ResponseCreate, ports: Ports, scope: Scope) -> list
         raise InvalidRequestError(
             f"{body.previous_response_id} has not ended yet. Wait until it has.", param="previous_response_id"
         )
-    return [message for kept in chain for message in _said_in(kept)]
+    return list(recent([message for kept in chain for message in _said_in(kept)]))
 
 
 def _said_in(kept: ModelResponse) -> list[Message]:

@@ -32,7 +32,7 @@ UPDATE idempotency_keys SET status = %(status)s, headers = %(headers)s, body = %
 FORGET = f"DELETE FROM idempotency_keys WHERE {MINE} RETURNING 1"
 CLEAN = """
 DELETE FROM idempotency_keys WHERE (tenant_id, key) IN (SELECT tenant_id, key FROM idempotency_keys
-    WHERE created_at < clock_timestamp() - %s * interval '1 second'
+    WHERE created_at < now() - %s * interval '1 second'
         AND (status IS NOT NULL OR busy_until < clock_timestamp()) LIMIT %s FOR UPDATE SKIP LOCKED)
 RETURNING 1
 """

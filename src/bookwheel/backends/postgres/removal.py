@@ -100,15 +100,16 @@ async def remove_contents(connection: Connection, store_id: UUID, *, space_id: i
 
     They are held first: a worker that is writing chunks of one is waited for, so that none are left behind."""
     await rows(connection, HOLD, (store_id,))
-    await rows(
-        connection,
-        "SELECT append_to_outbox(array_agg('remove'::text), array_agg(tenant_id), array_agg(store_id),"
-        " array_agg(id), array_agg(version)) FROM documents WHERE store_id = %s HAVING count(*) > 0",
-        (store_id,),
-    )
     for statement in (
         "DELETE FROM chunks c USING documents d WHERE d.store_id = %s AND c.document_id = d.id",
         "DELETE FROM sections c USING documents d WHERE d.store_id = %s AND c.document_id = d.id",
         f"DELETE FROM vectors_{int(space_id)} WHERE store_id = %s AND shard = {int(shard)}",
     ):
         await connection.execute(statement.encode(), (store_id,))
+    # Last, for the outbox is everybody's: its lock must not be held while much is deleted.
+    await rows(
+        connection,
+        "SELECT append_to_outbox(array_agg('remove'::text), array_agg(tenant_id), array_agg(store_id),"
+        " array_agg(id), array_agg(version)) FROM documents WHERE store_id = %s HAVING count(*) > 0",
+        (store_id,),
+    )

@@ -59,7 +59,7 @@ WHERE owner = %s
 """
 FORGET = """
 DELETE FROM responses WHERE id IN (
-    SELECT id FROM responses WHERE created_at < clock_timestamp() - %s * interval '1 second' LIMIT %s
+    SELECT id FROM responses WHERE created_at < now() - %s * interval '1 second' LIMIT %s
     FOR UPDATE SKIP LOCKED) RETURNING id
 """
 

@@ -34,7 +34,7 @@ WHERE id = %(id)s RETURNING id
 
 CLAIM = f"""
 UPDATE sources s SET owner = %(owner)s, expires_at = clock_timestamp() + %(seconds)s * interval '1 second'
-FROM (SELECT id FROM sources WHERE next_run_at <= clock_timestamp()
+FROM (SELECT id FROM sources WHERE next_run_at <= now()
         AND (owner IS NULL OR expires_at < clock_timestamp())
       ORDER BY next_run_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED) AS due
 WHERE s.id = due.id RETURNING {COLUMNS}

@@ -23,7 +23,7 @@ WHERE w.id = %s AND w.tenant_id = %s RETURNING {ENDPOINT}
 CLAIM = f"""
 UPDATE webhook_deliveries d SET attempts = d.attempts + 1, updated_at = clock_timestamp(),
     next_try_at = clock_timestamp() + %s * interval '1 second'
-FROM (SELECT id, next_try_at FROM webhook_deliveries WHERE next_try_at <= clock_timestamp()
+FROM (SELECT id, next_try_at FROM webhook_deliveries WHERE next_try_at <= now()
       ORDER BY next_try_at LIMIT %s FOR UPDATE SKIP LOCKED) AS due, webhook_endpoints w
 WHERE d.id = due.id AND w.id = d.endpoint_id RETURNING due.next_try_at, {ENDPOINT}, {DELIVERY}
 """
@@ -34,7 +34,7 @@ WHERE id = %s AND attempts = %s AND status = 'pending'
 """
 FORGET = """
 DELETE FROM webhook_deliveries WHERE id IN (
-    SELECT id FROM webhook_deliveries WHERE created_at < clock_timestamp() - %s * interval '1 second' LIMIT %s
+    SELECT id FROM webhook_deliveries WHERE created_at < now() - %s * interval '1 second' LIMIT %s
     FOR UPDATE SKIP LOCKED) RETURNING id
 """
 

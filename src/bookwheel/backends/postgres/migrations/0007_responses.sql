@@ -67,6 +67,7 @@ CREATE FUNCTION tell_webhooks(tenants uuid[], type text, data json[]) RETURNS vo
         'id', 'evt_' || t.event_id, 'object', 'event', 'type', tell_webhooks.type,
         'created_at', floor(extract(epoch FROM clock_timestamp()))::bigint, 'data', t.data)::text
     FROM told t JOIN webhook_endpoints e ON e.tenant_id = t.tenant_id AND tell_webhooks.type = ANY(e.event_types)
+    FOR KEY SHARE OF e -- one that is being deleted is waited for and left out
 $$;
 
 -- The same of documents, with ids as callers see them (api/ids.py).

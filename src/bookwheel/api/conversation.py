@@ -1,0 +1,35 @@
+"""How much may be said: a question is embedded, and all of a conversation is counted, while others wait."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from bookwheel.errors import InvalidRequestError
+
+MAX_QUESTION = 8_192  #: characters, as of a search
+MAX_SAID = 200_000  #: characters of a request, and of the turns before it
+
+M = TypeVar("M", bound=Mapping[str, Any])
+
+
+def check_length(question: str, others: Sequence[str], *, param: str) -> None:
+    """Raises InvalidRequestError when a request says too much."""
+    if len(question) > MAX_QUESTION:
+        raise InvalidRequestError(
+            f"The question, which is the last user message, has more than {MAX_QUESTION:,} characters. Shorten it, or"
+            " add the text to a store and ask about it.",
+            param=param,
+        )
+    if len(question) + sum(map(len, others)) > MAX_SAID:
+        raise InvalidRequestError(
+            f"The conversation has more than {MAX_SAID:,} characters. Leave earlier turns out.", param=param
+        )
+
+
+def recent(messages: Sequence[M]) -> Sequence[M]:
+    """The newest messages that fit."""
+    said = 0
+    for kept, message in enumerate(reversed(messages)):
+        said += len(message["content"])
+        if said > MAX_SAID:
+            return messages[len(messages) - kept :]
+    return messages
