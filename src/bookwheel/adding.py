@@ -79,8 +79,7 @@ def add_sources(client: Client, store_id: str, sources: Sequence[str], console: 
         def add_one(item: tuple[str, bool]) -> _Outcome:
             return _add_one(client, store_id, item[0], known, bulk=item[1])
 
-        items = ((item, _is_many(source)) for source in sources for item in _expand(source, added))
-        for outcome in _side_by_side(add_one, items):
+        for outcome in _side_by_side(add_one, _items(sources, added)):
             added.note(outcome)
             progress.update(uploading, completed=len(added.documents) + len(added.failures) + added.unchanged)
         progress.update(uploading, total=len(added.documents) + len(added.failures) + added.unchanged)
@@ -89,6 +88,17 @@ def add_sources(client: Client, store_id: str, sources: Sequence[str], console: 
     for source, reason in added.failures:
         console.print(f"[red]✗[/red] {printable(source)}: {printable(reason)}", highlight=False, soft_wrap=True)
     return added
+
+
+def _items(sources: Sequence[str], added: Added) -> Iterator[tuple[str, bool]]:
+    """Every file and page once, and whether it is one of many. The same one twice at a time would race itself."""
+    seen = set[str]()
+    for source in sources:
+        for item in _expand(source, added):
+            name = item if item.startswith(WEB) else os.path.realpath(item)
+            if name not in seen:
+                seen.add(name)
+                yield item, _is_many(source)
 
 
 def _known(client: Client, store_id: str) -> dict[str, _Known]:

@@ -26,7 +26,7 @@ class RequestFailedError(BookwheelError):
 
 
 class Client:
-    """One server, one thread at a time. Raises NotFoundError, RequestFailedError or UnavailableError."""
+    """One server; threads may share it. Raises NotFoundError, RequestFailedError or UnavailableError."""
 
     def __init__(self, url: str) -> None:
         self.url = url

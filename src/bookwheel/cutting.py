@@ -103,16 +103,17 @@ class Counter:
         if not self._by_words:
             return self._encoded([text])[0]
         words = text.split()
-        counts = list(map(self._known.get, words))
-        return sum(self._learned(words) if None in counts else counts)  # type: ignore[arg-type]
+        known = self._known  # another thread may put an empty one in its place
+        counts = list(map(known.get, words))
+        return sum(self._learned(words, known) if None in counts else counts)  # type: ignore[arg-type]
 
-    def _learned(self, words: Sequence[str]) -> list[int]:
+    def _learned(self, words: Sequence[str], known: dict[str, int]) -> list[int]:
         """Tokens of each word, some of which are new."""
-        new = [word for word in dict.fromkeys(words) if word not in self._known]
+        new = [word for word in dict.fromkeys(words) if word not in known]
         made = dict(zip(new, self._encoded(new), strict=True))
-        counts = [made[word] if word in made else self._known[word] for word in words]
-        if len(self._known) + len(new) > KNOWN_WORDS:
-            self._known.clear()
+        counts = [made[word] if word in made else known[word] for word in words]
+        if len(known) + len(new) > KNOWN_WORDS:
+            self._known = {}
         self._known.update((word, count) for word, count in made.items() if len(word) <= LONGEST_WORD)
         return counts
 

@@ -86,7 +86,7 @@ async def test_a_document_without_an_address_has_ours(url: str, store: str) -> N
         ("search", {"query": "a", "stores": ["nobody's"]}, "nobody's"),
         ("search", {"query": "a", "filter": {"a": {"$near": 1}}}, "filter.a.$near"),
         ("fetch", {"id": "42"}, "vs_"),
-        ("fetch", {"id": f"vs_{'0' * 32}/doc_{'0' * 32}"}, "doc_"),
+        ("fetch", {"id": f"vs_{'0' * 32}/doc_{'0' * 32}"}, "No vector store"),
         ("delete", {}, "search or fetch"),
     ],
 )
@@ -123,3 +123,17 @@ def test_foreign_pages_are_refused(url: str, headers: dict[str, str]) -> None:
     accept = {"accept": "application/json, text/event-stream"}
     response = httpx.post(url, json=body, headers=accept | headers)
     assert response.status_code in (403, 421)
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_nothing_is_held_open(url: str, method: str) -> None:
+    """Without sessions a stream from the server would never say anything."""
+    answer = httpx.request(method, url, headers={"accept": "text/event-stream"}, timeout=5)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
+async def test_a_restricted_document_is_not_there(url: str, store: str, live_server: Any) -> None:
+    """Fetching it by its id tells neither its size nor its state."""
+    with Client(live_server.url) as client:
+        hidden = client.call("GET", f"/v1/vector_stores/{store}/documents/hidden")["document_id"]
+    assert "No document" in await called(url, "fetch", id=f"{store}/{hidden}")

@@ -18,6 +18,7 @@ from bookwheel.ports import Embedder
 
 MAX_TEXT_TOKENS = 8192  #: of one text; longer than the model's window it is pooled over windows
 MAX_TOKENS = 300_000  #: of one request
+COUNTED_AT_ONCE = 64  #: texts tokenised before the sum is looked at
 TURN_TOKENS = 2048  #: after which a request lets others in: about one batch of the local embedder
 
 routes = router("embeddings")
@@ -56,18 +57,23 @@ async def embed(body: EmbeddingsCreate, request: Request, ports: ThePorts, turn:
 
 async def counted(texts: Sequence[str], model: Embedder, *, param: str) -> list[int]:
     """Tokens of each text. Raises InvalidRequestError that names the first text that is too long."""
-    counts = await asyncio.to_thread(model.token_counts, texts)
-    for index, count in enumerate(counts):
+    counts, total = list[int](), 0
+    for start in range(0, len(texts), COUNTED_AT_ONCE):
+        part = await asyncio.to_thread(model.token_counts, texts[start : start + COUNTED_AT_ONCE])
+        counts, total = counts + part, total + sum(part)
+        _check_counts(part, total, first=start, param=param)
+    return counts
+
+
+def _check_counts(part: Sequence[int], total: int, *, first: int, param: str) -> None:
+    for index, count in enumerate(part, first):
         if count > MAX_TEXT_TOKENS:
             here = f"{param}[{index}]"
             raise InvalidRequestError(
                 f"{here} has {count} tokens; at most {MAX_TEXT_TOKENS} are allowed. Split it.", param=here
             )
-    if sum(counts) > MAX_TOKENS:
-        raise InvalidRequestError(
-            f"{param} has {sum(counts)} tokens; at most {MAX_TOKENS} fit one request. Split it.", param=param
-        )
-    return counts
+    if total > MAX_TOKENS:
+        raise InvalidRequestError(f"{param} has more than {MAX_TOKENS} tokens. Split the request.", param=param)
 
 
 def turns(counts: Sequence[int]) -> Iterator[range]:

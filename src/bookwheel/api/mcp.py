@@ -19,6 +19,7 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import Field, ValidationError
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Send
 from starlette.types import Scope as Connection
@@ -27,9 +28,10 @@ from bookwheel.access import request_scope, within
 from bookwheel.api.bodies import Body, Name, PlainSearch, QueryText
 from bookwheel.api.failures import invalid_request
 from bookwheel.api.ids import parse, public
-from bookwheel.api.plain_search import chosen_stores, one_space
+from bookwheel.api.plain_search import NO_STORES, chosen_stores, live_stores, one_space
 from bookwheel.api.search import find, questions
 from bookwheel.errors import BookwheelError, InvalidRequestError, NotFoundError
+from bookwheel.expiry import note_search
 from bookwheel.ports import Ports
 from bookwheel.settings import Settings
 from bookwheel.telemetry import ERRORS
@@ -38,6 +40,7 @@ from bookwheel.types import Document, Hit, Scope
 PATH = "/mcp"
 SCHEME = "bookwheel://"
 PAGE = 100  # resources
+MANY_STORES = 10_000  #: whose documents are listed
 MAX_PASSAGES = 2_000  #: of a document that is given whole: some 2 MB of text
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
@@ -140,11 +143,12 @@ class Library:
         asked = questions(PlainSearch.model_validate(wanted.model_dump()))
         stores = await chosen_stores((), wanted.stores, scope=scope, ports=ports)
         if not stores:
-            return {"results": []}
+            return {"results": [], "warnings": [NO_STORES]}
         narrowed = within(scope, *(store.id for store in stores))
         found = await find(asked, scope=narrowed, space=one_space(stores), ports=ports)
         shown = {"results": [_result(hit, base=base) for hit in _one_each(found.hits)]}
-        return {**shown, "warnings": list(found.warnings)} if found.warnings else shown
+        told = {"warnings": list(found.warnings), "degraded": list(found.degraded)}
+        return shown | {name: notes for name, notes in told.items() if notes}
 
     async def _fetch(self, wanted: FetchArguments, *, base: str) -> dict[str, Any]:
         document, text = await self._document(wanted.id)
@@ -160,7 +164,11 @@ class Library:
         """A document by `vs_.../doc_...`, with its text. Raises NotFoundError, InvalidRequestError when too long."""
         store, _, name = id.partition("/")
         scope = within(await request_scope(), parse("store", store))
+        kept = await self._ports.stores.get(parse("store", store), scope=scope)
+        await note_search([kept], scope=scope, ports=self._ports)
         document = await self._ports.documents.get(parse("document", name), scope=scope)
+        if not _readable(document, scope):  # as if it were not there
+            raise NotFoundError(f"No document with id {name[:80]} in this store.")
         if document.live_version is None:
             raise NotFoundError(f"The document {id!r} cannot be read yet: it is {document.status.value}.")
         if document.chunk_count > MAX_PASSAGES:
@@ -173,7 +181,7 @@ class Library:
         return document, "".join(_joined(passages))
 
     async def _all(self, scope: Scope) -> Scope:
-        stores = await chosen_stores((), (), scope=scope, ports=self._ports)
+        stores = await live_stores(scope=scope, ports=self._ports, limit=MANY_STORES)
         return within(scope, *(store.id for store in stores))
 
 
@@ -184,7 +192,10 @@ class _Door:
         self._sessions = sessions
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
-        await self._sessions.handle_request(scope, receive, send)
+        if scope["method"] == "POST":
+            await self._sessions.handle_request(scope, receive, send)
+        else:  # a GET would hold a stream open that never says anything: there are no sessions
+            await Response(status_code=405, headers={"allow": "POST"})(scope, receive, send)
 
 
 def install(app: FastAPI, ports: Ports, settings: Settings) -> None:

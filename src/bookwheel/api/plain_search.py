@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 from starlette.responses import Response
 
@@ -44,8 +45,7 @@ async def chosen_stores(ids: Sequence[str], names: Sequence[str], *, scope: Scop
         by_id = await asyncio.gather(*(ports.stores.get(store_id, scope=scope) for store_id in parsed))
         stores = {store.id: store for store in (*by_id, *await _named(names, scope=scope, ports=ports))}
     else:
-        every = await ports.stores.list(scope=scope, limit=MAX_STORES + 1)
-        stores = {store.id: store for store in every if not store.expired}
+        stores = {store.id: store for store in await live_stores(scope=scope, ports=ports, limit=MAX_STORES + 1)}
     if len(stores) > MAX_STORES:
         raise InvalidRequestError(
             f"One search covers at most {MAX_STORES} vector stores. Name some in vector_store_ids or stores.",
@@ -55,11 +55,24 @@ async def chosen_stores(ids: Sequence[str], names: Sequence[str], *, scope: Scop
     return list(stores.values())
 
 
+async def live_stores(*, scope: Scope, ports: Ports, limit: int) -> Sequence[Store]:
+    """The caller's stores that have not expired, newest first."""
+    live = list[Store]()
+    after: UUID | None = None
+    while len(live) < limit:
+        page = await ports.stores.list(scope=scope, limit=limit, after=after)
+        live += [store for store in page if not store.expired]
+        if len(page) < limit:
+            break
+        after = page[-1].id
+    return live[:limit]
+
+
 async def _named(names: Sequence[str], *, scope: Scope, ports: Ports) -> Sequence[Store]:
     if not names:
         return ()
     found = await ports.stores.named(names, scope=scope, limit=MAX_STORES + 1)
-    if missing := set(names) - {store.name for store in found}:
+    if len(found) <= MAX_STORES and (missing := set(names) - {store.name for store in found}):
         raise NotFoundError(
             f"There is no vector store named {min(missing)!r}. List yours with GET /v1/vector_stores.", param="stores"
         )

@@ -4,6 +4,7 @@ It is no cross-encoder and does not read query and text together. What it adds t
 counts by its rarity among the texts at hand, and that all texts are judged by the same two measures.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import log
@@ -30,7 +31,7 @@ class LexicalReranker:
             return []
         weight = COSINE_WEIGHT * self._embedder.coverage(query)
         cosines = await self._cosines(query, texts) if weight else [0.0] * len(texts)
-        shares = overlaps(query, texts)
+        shares = await asyncio.to_thread(overlaps, query, texts)
         return [weight * cosine + (1 - weight) * share for cosine, share in zip(cosines, shares, strict=True)]
 
     async def _cosines(self, query: str, texts: Sequence[str]) -> list[float]:

@@ -157,7 +157,8 @@ class OpenVinoEmbedder:
 
     def _infer(self, rows: Sequence[Ids]) -> Vectors:
         lengths = np.array([len(row) for row in rows], np.int32)
-        ids = np.zeros((len(rows), -(-int(lengths.max()) // LENGTH_STEP) * LENGTH_STEP), np.int32)
+        width = min(self.window, -(-int(lengths.max()) // LENGTH_STEP) * LENGTH_STEP)
+        ids = np.zeros((len(rows), width), np.int32)
         for padded, row in zip(ids, rows, strict=True):
             padded[: len(row)] = row
         request = self._free.get()
