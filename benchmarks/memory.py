@@ -145,8 +145,9 @@ def main(filings: int, megabytes: float) -> None:
         if not sampler.worker.is_running():
             raise SystemExit("The worker was replaced during the run: the samples are of a dead process.")
     tenth = max(1, len(sampler.samples) // 10)
-    first = sum(sampler.samples[:tenth]) / tenth / MB
-    last = sum(sampler.samples[-tenth:]) / tenth / MB
+    tenths = [sum(sampler.samples[at : at + tenth]) / tenth / MB for at in range(0, 10 * tenth, tenth)]
+    print("each tenth: " + ", ".join(f"{mean:.0f}" for mean in tenths) + " MB")
+    first, last = tenths[0], tenths[-1]
     detail = f"{first:.0f} MB in the first tenth, {last:.0f} MB in the last, {filings} filings of {megabytes:g} MB"
     peak = f"{len(sampler.samples)} samples in {took:.0f} s; the parsers' peak {sampler.parser_peak / MB:.0f} MB"
     report(
