@@ -1,7 +1,7 @@
 """The answer walk: question in, cited answer out."""
 
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bookwheel.citations import CitationStream
@@ -9,7 +9,7 @@ from bookwheel.followup import self_contained
 from bookwheel.ports import Embedder, Ports
 from bookwheel.retrieve import retrieve
 from bookwheel.telemetry import stage
-from bookwheel.types import Answer, Citation, Filter, Found, Question, Scope, Space
+from bookwheel.types import Answer, Citation, Found, Question, Scope, Space
 
 NOT_FOUND = "Not found in these documents."
 
@@ -24,33 +24,23 @@ class AnswerPiece:
 
 
 async def stream(
-    question: str,
+    question: Question,
     *,
     scope: Scope,
     space: Space,
     ports: Ports,
-    history: Sequence[dict[str, Any]] = (),
-    limit: int = 8,
-    filter: Filter | None = None,
-    score_threshold: float = 0.0,
-    dense_weight: float | None = None,
+    history: Sequence[Mapping[str, Any]] = (),
     max_tokens: int | None = None,
 ) -> AsyncGenerator[AnswerPiece, None]:
     """Search for the question, made self-contained by the history; then write the answer piece by piece."""
-    asked = Question(
-        text=self_contained(question, history),
-        limit=limit,
-        filter=filter,
-        score_threshold=score_threshold,
-        dense_weight=dense_weight,
-    )
+    asked = replace(question, text=self_contained(question.text, history))
     found = await retrieve(asked, scope=scope, space=space, ports=ports)
     yield AnswerPiece(found=found)
     timings = dict(found.timings)
     citing, written, citations = CitationStream(found.hits), list[str](), list[Citation]()
     budget = _Budget(ports.embedders[space.id], max_tokens)
     with stage("generate", timings):
-        async for draft in ports.generator.generate(question, found.hits, history=history):
+        async for draft in ports.generator.generate(question.text, found.hits, history=history):
             parts = citing.feed(draft)
             if not budget.spend(_text(parts)):
                 break
@@ -101,32 +91,17 @@ def _text(parts: Sequence[str | Citation]) -> str:
 
 
 async def answer(
-    question: str,
+    question: Question,
     *,
     scope: Scope,
     space: Space,
     ports: Ports,
-    history: Sequence[dict[str, Any]] = (),
-    limit: int = 8,
-    filter: Filter | None = None,
-    score_threshold: float = 0.0,
-    dense_weight: float | None = None,
+    history: Sequence[Mapping[str, Any]] = (),
     max_tokens: int | None = None,
 ) -> Answer:
     """The whole answer at once."""
     whole: Answer | None = None
-    async for piece in stream(
-        question,
-        scope=scope,
-        space=space,
-        ports=ports,
-        history=history,
-        limit=limit,
-        filter=filter,
-        score_threshold=score_threshold,
-        dense_weight=dense_weight,
-        max_tokens=max_tokens,
-    ):
+    async for piece in stream(question, scope=scope, space=space, ports=ports, history=history, max_tokens=max_tokens):
         whole = piece.answer
     assert whole is not None  # noqa: S101 - the last piece always has it
     return whole

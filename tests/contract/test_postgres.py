@@ -1,5 +1,6 @@
 """The PostgreSQL backend keeps every contract of the ports that it fills, over one shared database."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -239,3 +240,33 @@ def rows_read(plan: dict[str, Any]) -> float:
     """Rows that a plan's nodes gave or threw away, all loops together."""
     removed = sum(value for name, value in plan.items() if name.startswith("Rows Removed"))
     return (plan["Actual Rows"] + removed) * plan["Actual Loops"] + sum(map(rows_read, plan.get("Plans", ())))
+
+
+class TestWebhookRaces(PostgresPorts):
+    """What is told and who is told change at the same time."""
+
+    async def test_an_endpoint_that_is_being_deleted_fails_no_document(
+        self, ports: Ports, tenant: UUID, database_url: str
+    ) -> None:
+        """Publishing waits for the delete and leaves the endpoint out."""
+        desk = Desk(ports=ports, tenant=tenant)
+        store = await desk.store()
+        await ports.webhooks.create(
+            "going",
+            scope=desk.scope(),
+            url="https://example.org/",
+            event_types=["vector_store.file.completed"],
+            secret=b"s",
+        )
+        claim = await desk.claim(await desk.put(store, "one"))
+        await desk.write(claim)
+        async with (
+            open_database(database_url, works=True) as database,
+            database.connection() as connection,
+            connection.transaction(),
+        ):
+            await connection.execute("DELETE FROM webhook_endpoints WHERE tenant_id = %s", (tenant,))
+            publishing = asyncio.create_task(ports.ingestion.publish([claim]))
+            await asyncio.sleep(0.3)  # long enough to meet the delete
+            assert not publishing.done()
+        assert await publishing == [claim]

@@ -69,7 +69,7 @@ class Walks:
         self.scopes.append(scope)
         return self.found.get(question.text, Found(hits=[hit(1, 0.5)], degraded=("rerank",), timings={"embed": 0.002}))
 
-    async def stream(self, question: str, **arguments: Any) -> AsyncIterator[AnswerPiece]:
+    async def stream(self, question: Question, **arguments: Any) -> AsyncIterator[AnswerPiece]:
         """As bookwheel.answer.stream."""
         self.arguments = {"question": question, **arguments}
         for number, text in enumerate(("It ", "is [1].")):
@@ -78,7 +78,7 @@ class Walks:
             yield AnswerPiece(text=text)
         yield AnswerPiece(text="", answer=self.whole())
 
-    async def answer(self, question: str, **arguments: Any) -> Answer:
+    async def answer(self, question: Question, **arguments: Any) -> Answer:
         """As bookwheel.answer.answer."""
         self.arguments = {"question": question, **arguments}
         return self.whole()
@@ -284,10 +284,9 @@ async def test_chat_takes_the_last_user_message_as_the_question(
         "temperature": 0.1,
     }
     assert (await client.post("/v1/chat/completions", json=body)).status_code == 200
-    assert walks.arguments["question"] == "second"
+    assert walks.arguments["question"] == Question(text="second", limit=4, filter={"a": 1})
     assert walks.arguments["history"] == said(("system", "be brief"), ("user", "first"), ("assistant", "yes"))
     assert walks.arguments["scope"].store_ids == (parse("store", store),)
-    assert (walks.arguments["limit"], walks.arguments["filter"]) == (4, {"a": 1})
 
 
 def events(text: str) -> list[Any]:

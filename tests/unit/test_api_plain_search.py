@@ -8,7 +8,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from bookwheel.api import create_app, plain_search
+from bookwheel.api import create_app, store_choice
 from bookwheel.api.ids import public
 from bookwheel.follow import catch_up
 from bookwheel.settings import Settings
@@ -85,14 +85,14 @@ async def test_another_tenants_store_is_not_there(client: httpx.AsyncClient, des
 async def test_no_store_yet(client: httpx.AsyncClient) -> None:
     """Nothing is found, and the reason is told."""
     found = await search(client)
-    assert (found["results"], found["warnings"]) == ([], [plain_search.NO_STORES])
+    assert (found["results"], found["warnings"]) == ([], [store_choice.NO_STORES])
 
 
 async def test_too_many_stores_must_be_named(
     client: httpx.AsyncClient, stores: list[Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Above the documented number nobody searches all by accident."""
-    monkeypatch.setattr(plain_search, "MAX_STORES", 2)
+    monkeypatch.setattr(store_choice, "MAX_STORES", 2)
     assert (await search(client))["error"]["param"] == "vector_store_ids"
     assert len((await search(client, stores=["sea"]))["results"]) == 2
 
@@ -147,3 +147,22 @@ async def test_an_unknown_ranker_lists_the_known(client: httpx.AsyncClient, stor
         assert ranker in wrong.json()["error"]["message"]
         body = {"query": "a", "ranking_options": {"ranker": ranker}}
         assert (await client.post(path, json=body)).status_code == 200
+
+
+async def test_expired_stores_do_not_hide_live_ones(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All stores means all that live, however many newer ones have expired."""
+    live = [await desk.store(f"live {number}") for number in range(3)]
+    newer = [await desk.store(f"expired {number}") for number in range(4)]
+    everything = desk.ports.stores.list
+
+    async def with_expired(**arguments: Any) -> list[Store]:
+        page = await everything(**arguments)
+        return [replace(store, expired=store.id in {one.id for one in newer}) for store in page]
+
+    monkeypatch.setattr(desk.ports.stores, "list", with_expired)
+    found = await store_choice.live_stores(scope=desk.scope(), ports=desk.ports, limit=2)
+    assert len(found) == 2
+    assert {store.id for store in found} <= {store.id for store in live}
+    everyone = await store_choice.live_stores(scope=desk.scope(), ports=desk.ports, limit=9)
+    assert {store.id for store in everyone} >= {store.id for store in live}
+    assert not any(store.expired for store in everyone)

@@ -157,6 +157,16 @@ class RankingOptions(Body):
     score_threshold: float = Field(0.0, ge=0, le=1)
     hybrid_search: HybridWeights | None = None
 
+    def dense_weight(self, *, path: str = "ranking_options") -> float | None:
+        """The share of the embedding in the fused score, None for our own. Raises InvalidRequestError."""
+        if self.hybrid_search is None:
+            return None
+        total = self.hybrid_search.embedding_weight + self.hybrid_search.text_weight
+        if not total:
+            param = f"{path}.hybrid_search"
+            raise InvalidRequestError(f"{param}: one of the two weights must be above zero.", param=param)
+        return self.hybrid_search.embedding_weight / total
+
 
 class Search(Body):
     """POST /v1/vector_stores/{id}/search."""

@@ -1,6 +1,5 @@
 """/v1/chat/completions: a question in, a cited answer out, whole or streamed."""
 
-import asyncio
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
@@ -14,19 +13,18 @@ from starlette.responses import Response, StreamingResponse
 
 from bookwheel import answer as walk
 from bookwheel.access import within
-from bookwheel.api.bodies import ChatCreate, ChatMessage
-from bookwheel.api.conversation import check_length
-from bookwheel.api.ids import parse
-from bookwheel.api.models import store_of
+from bookwheel.api import conversation
+from bookwheel.api.bodies import ChatCreate
+from bookwheel.api.conversation import Message
 from bookwheel.api.shapes import answer_details, citation_object
+from bookwheel.api.store_choice import answering_stores
 from bookwheel.api.usage import chat_usage
 from bookwheel.api.wiring import JSON, ThePorts, TheScope, router
-from bookwheel.errors import BookwheelError, InvalidRequestError
-from bookwheel.expiry import note_search
+from bookwheel.errors import BookwheelError
 from bookwheel.filters import parse as parse_filter
 from bookwheel.ports import Ports
 from bookwheel.telemetry import ERRORS
-from bookwheel.types import Answer, Filter, Scope, Space
+from bookwheel.types import Answer, Question, Scope, Space
 
 routes = router("chat")
 log = structlog.get_logger("bookwheel.api.chat")
@@ -39,10 +37,8 @@ class Asked:
     id: str
     model: str
     created: int  #: Unix time
-    question: str
-    history: Sequence[dict[str, Any]]
-    filter: Filter | None
-    limit: int
+    question: Question
+    history: Sequence[Message]
     scope: Scope
     space: Space
     include_usage: bool
@@ -55,8 +51,6 @@ class Asked:
             "space": self.space,
             "ports": ports,
             "history": self.history,
-            "limit": self.limit,
-            "filter": self.filter,
             "max_tokens": self.max_tokens,
         }
 
@@ -72,51 +66,34 @@ async def complete(body: ChatCreate, ports: ThePorts, scope: TheScope) -> Respon
 
 
 async def _resolve(body: ChatCreate, ports: Ports, scope: Scope) -> Asked:
-    question, history = _conversation(body.messages)
-    check_length(question, [turn["content"] for turn in history], param="messages")
+    said = [Message(role=message.role, content=message.text()) for message in body.messages]
+    text, history = conversation.asked(said, param="messages")
+    conversation.check_length(text, [turn["content"] for turn in history], param="messages")
     if body.filters is not None:
         parse_filter(body.filters)
-    named = store_of(body.model, ports)
-    wanted = dict.fromkeys([*([named] if named else []), *body.vector_store_ids])
-    ids = tuple(parse("store", public_id) for public_id in wanted)
-    if not ids:
-        raise InvalidRequestError(
-            "No documents to answer from. Name stores in vector_store_ids, or as the model bookwheel/vs_...",
-            param="vector_store_ids",
-        )
-    stores = await asyncio.gather(*(ports.stores.get(store_id, scope=scope) for store_id in ids))
-    await note_search(stores, scope=scope, ports=ports)
-    if len({store.space.id for store in stores}) > 1:
-        raise InvalidRequestError(
-            "These stores use different embedding models; ask them one at a time.", param="vector_store_ids"
-        )
+    ids, space = await answering_stores(
+        body.model,
+        body.vector_store_ids,
+        param="vector_store_ids",
+        remedy="Name stores in vector_store_ids, or as the model bookwheel/vs_...",
+        scope=scope,
+        ports=ports,
+    )
     return Asked(
         id=f"chatcmpl-{secrets.token_hex(12)}",
         model=body.model,
         created=int(time()),
-        question=question,
+        question=Question(text=text, limit=body.max_num_results, filter=body.filters),
         history=history,
-        filter=body.filters,
-        limit=body.max_num_results,
         scope=within(scope, *ids),
-        space=stores[0].space,
+        space=space,
         include_usage=body.stream_options is not None and body.stream_options.include_usage,
         max_tokens=body.max_completion_tokens or body.max_tokens,
     )
 
 
-def _conversation(messages: Sequence[ChatMessage]) -> tuple[str, list[dict[str, Any]]]:
-    """The last user message, and what was said before it."""
-    users = [index for index, message in enumerate(messages) if message.role == "user"]
-    last = users[-1] if users else None
-    if last is None or not (question := messages[last].text().strip()):
-        raise InvalidRequestError("messages needs a user message with text: the question.", param="messages")
-    history = [{"role": message.role, "content": message.text()} for message in messages[:last]]
-    return question, history
-
-
 def _usage(asked: Asked, answer: Answer, ports: Ports) -> dict[str, int]:
-    said = [asked.question, *(turn["content"] for turn in asked.history)]
+    said = [asked.question.text, *(turn["content"] for turn in asked.history)]
     return chat_usage(said, answer.text, ports.embedders[asked.space.id])
 
 

@@ -1,14 +1,27 @@
 """How much may be said: a question is embedded, and all of a conversation is counted, while others wait."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import TypedDict
 
 from bookwheel.errors import InvalidRequestError
 
 MAX_QUESTION = 8_192  #: characters, as of a search
 MAX_SAID = 200_000  #: characters of a request, and of the turns before it
 
-M = TypeVar("M", bound=Mapping[str, Any])
+
+class Message(TypedDict):
+    """One turn of a conversation."""
+
+    role: str
+    content: str
+
+
+def asked(said: Sequence[Message], *, param: str) -> tuple[str, Sequence[Message]]:
+    """The question, which is the last user message, and what was said before it. Raises InvalidRequestError."""
+    last = next((at for at in range(len(said) - 1, -1, -1) if said[at]["role"] == "user"), None)
+    if last is None or not (question := said[last]["content"].strip()):
+        raise InvalidRequestError(f"{param} needs a user message with text: the question.", param=param)
+    return question, said[:last]
 
 
 def check_length(question: str, others: Sequence[str], *, param: str) -> None:
@@ -25,7 +38,7 @@ def check_length(question: str, others: Sequence[str], *, param: str) -> None:
         )
 
 
-def recent(messages: Sequence[M]) -> Sequence[M]:
+def recent(messages: Sequence[Message]) -> Sequence[Message]:
     """The newest messages that fit."""
     said = 0
     for kept, message in enumerate(reversed(messages)):

@@ -28,8 +28,8 @@ from bookwheel.access import request_scope, within
 from bookwheel.api.bodies import Body, Name, PlainSearch, QueryText
 from bookwheel.api.failures import invalid_request
 from bookwheel.api.ids import parse, public
-from bookwheel.api.plain_search import NO_STORES, chosen_stores, live_stores, one_space
 from bookwheel.api.search import find, questions
+from bookwheel.api.store_choice import NO_STORES, chosen_stores, live_stores, one_space
 from bookwheel.errors import BookwheelError, InvalidRequestError, NotFoundError
 from bookwheel.expiry import note_search
 from bookwheel.ports import Ports

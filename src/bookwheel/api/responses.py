@@ -14,6 +14,7 @@ from fastapi import Query
 from starlette.responses import Response, StreamingResponse
 
 from bookwheel.api.attributes import checked_metadata
+from bookwheel.api.conversation import Message
 from bookwheel.api.ids import parse, public
 from bookwheel.api.pages import ThePage, listed
 from bookwheel.api.response_events import creation, failure, new_body, tell_wanted
@@ -178,7 +179,7 @@ def _input_items(kept: ModelResponse) -> list[dict[str, Any]]:
     return [_input_item(f"msg_{kept.id.hex}_{number}", message) for number, message in enumerate(messages)]
 
 
-def _input_item(item_id: str, message: dict[str, str]) -> dict[str, Any]:
+def _input_item(item_id: str, message: Message) -> dict[str, Any]:
     text: dict[str, Any] = {"type": "input_text", "text": message["content"]}
     if message["role"] == "assistant":
         text = {"type": "output_text", "text": message["content"], "annotations": [], "logprobs": []}

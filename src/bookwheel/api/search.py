@@ -8,10 +8,9 @@ from typing import Any
 
 from starlette.responses import Response
 
-from bookwheel.api.bodies import PlainSearch, RankingOptions, Search
+from bookwheel.api.bodies import PlainSearch, Search
 from bookwheel.api.shapes import hit_object, milliseconds
 from bookwheel.api.wiring import JSON, StoreScope, ThePorts, TheStore, router
-from bookwheel.errors import InvalidRequestError
 from bookwheel.expiry import note_search
 from bookwheel.filters import parse as parse_filter
 from bookwheel.ports import Ports
@@ -40,7 +39,7 @@ def questions(body: Search | PlainSearch) -> list[Question]:
     if wanted is not None:
         parse_filter(wanted, path=name)  # told before anything is searched
     texts = [body.query] if isinstance(body.query, str) else body.query
-    weight = _dense_weight(body.ranking_options)
+    weight = body.ranking_options.dense_weight()
     return [
         Question(
             text=text,
@@ -61,17 +60,6 @@ async def find(asked: Sequence[Question], *, scope: Scope, space: Space, ports: 
     total = perf_counter() - start
     RETRIEVAL.observe(total)
     return replace(found, timings={**found.timings, "total": total})
-
-
-def _dense_weight(options: RankingOptions) -> float | None:
-    weights = options.hybrid_search
-    if weights is None:
-        return None
-    total = weights.embedding_weight + weights.text_weight
-    if not total:
-        param = "ranking_options.hybrid_search"
-        raise InvalidRequestError(f"{param}: one of the two weights must be above zero.", param=param)
-    return weights.embedding_weight / total
 
 
 def _merged(answers: Sequence[Found], *, limit: int) -> Found:

@@ -8,7 +8,7 @@ hits on its subject that lack the answer are not told apart.
 
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 from typing import Any
@@ -109,7 +109,7 @@ class ExtractiveGenerator:
         question: str,
         hits: Sequence[Hit],
         *,
-        history: Sequence[dict[str, Any]] = (),
+        history: Sequence[Mapping[str, Any]] = (),
     ) -> AsyncIterator[str]:
         """At most three sentences, best first, those of one passage together in its order; none without support."""
         scored = await self.score(self_contained(question, history), hits)

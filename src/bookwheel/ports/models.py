@@ -1,6 +1,6 @@
 """What reads and writes text."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -40,7 +40,7 @@ class Generator(Protocol):
     model: str
 
     def generate(
-        self, question: str, hits: Sequence[Hit], *, history: Sequence[dict[str, Any]] = ()
+        self, question: str, hits: Sequence[Hit], *, history: Sequence[Mapping[str, Any]] = ()
     ) -> AsyncIterator[str]:
         """The answer as a stream of text with [n] after each sentence, n counting the hits from 1. An empty stream
         means that the hits do not support an answer."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -90,7 +90,7 @@ class EchoGenerator:
         question: str,  # noqa: ARG002 - the hits answer whatever was asked
         hits: Sequence[Hit],
         *,
-        history: Sequence[dict[str, Any]] = (),  # noqa: ARG002
+        history: Sequence[Mapping[str, Any]] = (),  # noqa: ARG002
     ) -> AsyncIterator[str]:
         """See ports.Generator."""
         for number, hit in enumerate(hits[:ECHOED_HITS], start=1):
