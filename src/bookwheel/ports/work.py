@@ -106,8 +106,8 @@ class Jobs(Protocol):
     loses costs time, not data."""
 
     async def wake(self) -> bool:
-        """See that a worker looks at what waits; forget what dead workers left in the queue. Returns whether anything
-        waits."""
+        """See that a worker looks at what waits; forget what dead workers left in the queue, and their leases of
+        what is finished. Returns whether anything waits."""
 
     async def depth(self) -> Mapping[str, int]:
         """Jobs of all tenants by state, without the ended ones."""

@@ -267,6 +267,18 @@ class IngestionContract(PortsContract):
         await desk.ports.ingestion.release([fourth])
         assert (await desk.claim(document)).deaths == 0
 
+    async def test_dying_with_finished_work_in_hand_is_no_death(self, desk: Desk) -> None:
+        """Two had the same document (the leases were lost with the database's memory, say): one published it, the
+        other died. What is left of that is forgotten, and does not count against the next version."""
+        store = await desk.store()
+        document = await desk.put(store, "text", external_id="a")
+        (first,) = await desk.claims(document, lease_seconds=EXPIRED)
+        await desk.claims(document, lease_seconds=EXPIRED)
+        await desk.ports.ingestion.publish([first])
+        await desk.ports.jobs.wake()
+        newer = await desk.put(store, "newer", external_id="a")
+        assert (await desk.claim(newer)).deaths == 0
+
     async def test_orphans_are_counted_and_repaired(self, desk: Desk) -> None:
         """What the catalog serves or waits for is no orphan; a second look after a repair finds none."""
         store = await desk.store()

@@ -207,6 +207,11 @@ class MemoryJobs:
 
     async def wake(self) -> bool:
         """See ports.Jobs."""
+        now, leases = self.database.clock(), self.database.leases
+        for document_id in [one for one, lease in leases.items() if lease.expires_at < now]:
+            row = self.database.documents.get(document_id)
+            if row is None or row.document.status is not FileStatus.IN_PROGRESS:
+                del leases[document_id]
         return (await self.depth())[JobState.WAITING] > 0
 
     async def depth(self) -> dict[str, int]:

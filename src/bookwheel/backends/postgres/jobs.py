@@ -36,6 +36,12 @@ DELETE FROM procrastinate_jobs j WHERE j.status <> 'todo' AND NOT EXISTS (SELECT
     WHERE w.id = j.worker_id AND w.last_heartbeat > now() - %s * interval '1 second')
 """
 
+# Of a document that is finished or gone: a worker that died with it in hand, after another one had finished it.
+FORGET_LEASES = """
+DELETE FROM leases l WHERE l.expires_at < clock_timestamp()
+    AND NOT EXISTS (SELECT FROM documents d WHERE d.id = l.document_id AND d.status || '' = 'in_progress')
+"""
+
 STATE = """
 CASE WHEN d.status <> 'in_progress' THEN d.status WHEN l.expires_at >= clock_timestamp() THEN 'running'
     WHEN s.paused THEN 'paused' WHEN d.retry_at > clock_timestamp() THEN 'retrying' ELSE 'waiting' END
@@ -121,6 +127,7 @@ class PostgresJobs:
 
         async def work(connection: Connection) -> bool:
             await connection.execute(FORGET_DEAD.encode(), (WORKER_SILENCE_SECONDS,))
+            await connection.execute(FORGET_LEASES.encode())
             single, bulk = (await rows(connection, WAITING))[0]
             if single:
                 await call_workers(connection, urgent=True)
