@@ -31,7 +31,7 @@ from bookwheel.ports import Vectors
 BUNDLED_NAME = "all-MiniLM-L6-v2"
 MAX_STREAMS = 4  # each holds the activations of a batch
 BATCH_TOKENS = 2048  # padding included; 1,024 to 2,048 was fastest, 16,384 a fifth slower and 250 MB larger
-LENGTH_STEP = 8  # padded to a multiple: OpenVINO keeps code for each shape it met, 100 MB more in 3,000 texts, and on
+LENGTH_STEP = 8  # tokens: rows are padded to a multiple of it
 INLINE_CHARACTERS = 2000  # below this, tokenising costs less than a hop to another thread
 TOKENISE_TEXTS = 64  # texts tokenised in one turn of the thread
 UNKNOWN = frozenset({"[UNK]", "<unk>"})
@@ -156,14 +156,11 @@ class OpenVinoEmbedder:
             yield _Window(text=text, ids=np.concatenate((self._before, part, self._after)), weight=max(1, len(part)))
 
     def _infer(self, rows: Sequence[Ids]) -> Vectors:
-        lengths = np.array([len(row) for row in rows], np.int32)
-        width = min(self.window, -(-int(lengths.max()) // LENGTH_STEP) * LENGTH_STEP)
-        ids = np.zeros((len(rows), width), np.int32)
-        for padded, row in zip(ids, rows, strict=True):
-            padded[: len(row)] = row
+        ids, lengths = padded(rows, window=self.window)
         request = self._free.get()
         try:
-            return np.array(request.infer([ids, lengths], share_inputs=True)[0], np.float32)  # a copy: it is used again
+            made = request.infer([ids, lengths], share_inputs=True)[0][: len(rows)]
+            return np.array(made, np.float32)  # a copy: it is used again
         finally:
             self._free.put(request)
 
@@ -188,16 +185,41 @@ class OpenVinoEmbedder:
 
 
 def token_batches(lengths: Sequence[int], *, budget: int) -> Iterator[list[int]]:
-    """Positions of texts in batches of like length; longest x count stays in the budget, unless one text alone is
-    longer."""
-    batch: list[int] = []
-    for position in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if batch and lengths[position] * (len(batch) + 1) > budget:
-            yield batch
-            batch = []
-        batch.append(position)
-    if batch:
-        yield batch
+    """Positions of texts in batches of like length, the longest first; padded length x count stays in the budget,
+    unless one text alone is longer. All but the last batch have as many rows as their width allows."""
+    positions = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
+    start = 0
+    while start < len(positions):
+        rows = max(1, budget // _stepped(lengths[positions[start]]))
+        yield positions[start : start + rows]
+        start += rows
+
+
+def padded(rows: Sequence[Ids], *, window: int) -> tuple[Ids, Ids]:
+    """Ids (rows, width) and the rows' lengths, in one of few shapes: OpenVINO keeps up to a megabyte for each it met.
+
+    A full batch has the one shape of its width. Another one gets rows of one token, and a width, of a coarser grid.
+    """
+    longest = max(map(len, rows))
+    width, count = _stepped(longest), len(rows)
+    if count < BATCH_TOKENS // width:
+        width, count = LENGTH_STEP * _coarse(width // LENGTH_STEP), _coarse(count)
+    ids = np.zeros((count, max(longest, min(window, width))), np.int32)
+    lengths = np.ones(count, np.int32)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)] = row
+        lengths[number] = len(row)
+    return ids, lengths
+
+
+def _stepped(length: int) -> int:
+    return -(-length // LENGTH_STEP) * LENGTH_STEP
+
+
+def _coarse(number: int) -> int:
+    """The next number with at most three significant bits: 1 to 8, 10, 12, 14, 16, 20, ..."""
+    step = 1 << max(0, (number - 1).bit_length() - 3)
+    return -(-number // step) * step
 
 
 def _join_windows(rows: Vectors, windows: Sequence[_Window], texts: int) -> Vectors:
