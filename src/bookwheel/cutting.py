@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 from tokenizers.pre_tokenizers import BertPreTokenizer, Whitespace, WhitespaceSplit
 
 from bookwheel.outline import Outline
@@ -19,13 +19,14 @@ from bookwheel.outline import Outline
 BLOCK_CHARACTERS = 128  # tokenised at once, for each token of a passage: bounds memory whatever the text
 MAX_CHARACTERS = 16  # of a passage, for each of its tokens: a word too long to know counts as one token
 
-KNOWN_WORDS = 100_000  # whose tokens are remembered: some 10 MB
+KNOWN_WORDS = 50_000  # whose tokens are remembered: some 10 MB
 LONGEST_WORD = 64  # characters of a word that may come again
 BREAK_AT_SPACE = (BertPreTokenizer, Whitespace, WhitespaceSplit)
 
 _WORD = re.compile(r"[^\W_]")
 _VISIBLE = re.compile(r"\S")
 _SPACE = re.compile(r"\s")
+_WORDS = re.compile(r"\S+")
 _SENTENCE = re.compile(r"[.!?…][\"'”’»)\]]*\s+(?=\S)|[。！？｡]+[」』）]*")
 _BLANK_LINE = re.compile(r"\n[ \t]*\n\s*(?=\S)")
 _LINE_END = re.compile(r"\n+(?=[^\n])")
@@ -96,30 +97,43 @@ class Counter:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._by_words = isinstance(tokenizer.pre_tokenizer, BREAK_AT_SPACE)
-        self._known: dict[str, int] = {}  #: tokens by word
+        self._known: dict[str, tuple[int, ...]] = {}  #: where each token of a word begins, by word
 
     def count(self, text: str) -> int:
         """Tokens of a text, without special ones."""
         if not self._by_words:
-            return self._encoded([text])[0]
-        words = text.split()
-        known = self._known  # another thread may put an empty one in its place
-        counts = list(map(known.get, words))
-        return sum(self._learned(words, known) if None in counts else counts)  # type: ignore[arg-type]
+            return len(self._encoded([text])[0])
+        return sum(map(len, self._of_words(text.split())))
 
-    def _learned(self, words: Sequence[str], known: dict[str, int]) -> list[int]:
-        """Tokens of each word, some of which are new."""
+    def starts(self, text: str, within: Span) -> list[int]:
+        """Where each token of a part of the text begins, in characters of the whole text."""
+        if not self._by_words:
+            return [within.start + first for first in _starts(self._encoded([text[within.start : within.end]])[0])]
+        places = [match.span() for match in _WORDS.finditer(text, *within)]
+        tokens = self._of_words([text[start:end] for start, end in places])
+        return [start + first for (start, _), word in zip(places, tokens, strict=True) for first in word]
+
+    def _of_words(self, words: Sequence[str]) -> Sequence[tuple[int, ...]]:
+        known = self._known  # another thread may put an empty one in its place
+        found = list(map(known.get, words))
+        return self._learned(words, known) if None in found else found  # type: ignore[return-value]
+
+    def _learned(self, words: Sequence[str], known: dict[str, tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """The tokens of each word, some of which are new."""
         new = [word for word in dict.fromkeys(words) if word not in known]
-        made = dict(zip(new, self._encoded(new), strict=True))
-        counts = [made[word] if word in made else known[word] for word in words]
+        made = {word: tuple(_starts(code)) for word, code in zip(new, self._encoded(new), strict=True)}
+        found = [made[word] if word in made else known[word] for word in words]
         if len(known) + len(new) > KNOWN_WORDS:
             self._known = {}
-        self._known.update((word, count) for word, count in made.items() if len(word) <= LONGEST_WORD)
-        return counts
+        self._known.update((word, tokens) for word, tokens in made.items() if len(word) <= LONGEST_WORD)
+        return found
 
-    def _encoded(self, texts: Sequence[str]) -> list[int]:
-        codes = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)  # without offsets: a third faster
-        return [len(code) for code in codes]
+    def _encoded(self, texts: Sequence[str]) -> list[Encoding]:
+        return self._tokenizer.encode_batch(texts, add_special_tokens=False)
+
+
+def _starts(code: Encoding) -> Iterator[int]:
+    return (first for first, after in code.offsets if after > first)
 
 
 @lru_cache(maxsize=8)
@@ -144,8 +158,7 @@ class _Block:
         self.text, self.end, self.last, self.knife = text, within.end, last, knife
         self.size, self.overlap = knife.size, knife.overlap
         self.next_start = within.start
-        offsets = knife.tokenizer.encode(text[within.start : within.end], add_special_tokens=False).offsets
-        self.starts = [within.start + first for first, after in offsets if after > first]
+        self.starts = counter(knife.tokenizer).starts(text, within)
         self.levels = tuple(knife.boundaries(text, within, outline))
 
     def passages(self, done: int) -> Iterator[tuple[int, int]]:

@@ -207,10 +207,12 @@ def test_pieces_come_one_by_one() -> None:
     calls = 0
 
     class Counting:
-        def encode(self, text: str, *, add_special_tokens: bool) -> object:
+        pre_tokenizer = None
+
+        def encode_batch(self, texts: list[str], *, add_special_tokens: bool) -> object:
             nonlocal calls
             calls += 1
-            return TOKENIZER.encode(text, add_special_tokens=add_special_tokens)
+            return TOKENIZER.encode_batch(texts, add_special_tokens=add_special_tokens)
 
     pieces = split(parsed, chunking=SMALL, tokenizer=Counting(), title=None)  # type: ignore[arg-type]
     assert next(pieces).start == 0

@@ -1,4 +1,4 @@
-"""Counting tokens word by word gives what the tokenizer gives."""
+"""Finding tokens word by word gives what the tokenizer gives."""
 
 import pytest
 from hypothesis import given
@@ -9,7 +9,7 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from bookwheel import cutting
-from bookwheel.cutting import Counter
+from bookwheel.cutting import Counter, Span
 
 PIECES = ["[UNK]", *"abcdefgh1234.,-", *(f"##{letter}" for letter in "abcdefgh1234"), "whale", "##ship", "sea"]
 LETTERS = some.characters(exclude_categories=("Cs", "Cc"))  # control characters are cleaned away, which joins words
@@ -35,6 +35,15 @@ def test_the_same_as_the_tokenizer(bert: Tokenizer, texts: list[str]) -> None:
     counter = Counter(bert)
     for text in [*texts, *texts]:
         assert counter.count(text) == counted(bert, text)
+
+
+@given(before=TEXTS, text=TEXTS, after=TEXTS)
+def test_tokens_begin_where_the_tokenizer_says(bert: Tokenizer, before: str, text: str, after: str) -> None:
+    """In a part of a longer text, whose ends are where words end."""
+    within = Span(len(before) + 1, len(before) + 1 + len(text))
+    offsets = bert.encode(text, add_special_tokens=False).offsets
+    expected = [within.start + first for first, end in offsets if end > first]
+    assert Counter(bert).starts(f"{before} {text} {after}", within) == expected
 
 
 def test_forgetting_changes_nothing(bert: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
