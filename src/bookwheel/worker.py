@@ -16,6 +16,7 @@ from bookwheel.deliver import deliver_webhooks
 from bookwheel.errors import UnavailableError
 from bookwheel.expiry import remove_expired
 from bookwheel.follow import follow
+from bookwheel.heap import give_back, share_arenas
 from bookwheel.ingest import ingest_waiting
 from bookwheel.orphans import remove_dead_blobs
 from bookwheel.ports import Ports
@@ -116,6 +117,7 @@ class Worker:
 
     async def _clean(self) -> None:
         while await waited(CLEAN_SECONDS, self.stop):
+            await asyncio.to_thread(give_back)
             with patience("expiry"):
                 for kind, count in (await remove_expired(self.ports)).items():
                     log.info("expired", kind=kind, count=count)
@@ -135,6 +137,7 @@ def _narrator() -> Narrator:
 async def work(settings: Settings) -> None:
     """Run one worker until SIGTERM or SIGINT."""
     logging.getLogger("procrastinate").setLevel(logging.WARNING)  # it would print every job's arguments
+    share_arenas()
     parser = ParserPool(settings)
     async with open_ports(settings, writes_keywords=True) as ports, answering_ports(settings, ports) as answering:
         worker = Worker(settings, ports, answering, parser)
