@@ -7,12 +7,14 @@ sentence, which is the price: 4 % more passages.
 import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from uuid import UUID
 
 from tokenizers import Tokenizer
 
 from bookwheel import language
 from bookwheel.cutting import Boundaries, Knife, Span, cut, of_nothing, of_sentences, of_structure
+from bookwheel.given import GivenPassages
 from bookwheel.outline import Headings, Outline
 from bookwheel.types import Chunk, Chunking, Claim, ParsedText, Piece, Section
 
@@ -131,7 +133,7 @@ def batches(pieces: Iterator[Piece]) -> Iterator[list[Piece]]:
 
 def numbered(claim: Claim, pieces: Sequence[Piece], *, first: int) -> list[Chunk]:
     """The next pieces as chunks of the claimed version, numbered from `first`."""
-    return [
+    chunks = [
         Chunk(
             id=chunk_id(claim.document_id, claim.version, ordinal),
             document_id=claim.document_id,
@@ -142,6 +144,23 @@ def numbered(claim: Claim, pieces: Sequence[Piece], *, first: int) -> list[Chunk
         )
         for ordinal, piece in enumerate(pieces, first)
     ]
+    return chunks if claim.given is None else [_with_vector(chunk, claim.given) for chunk in chunks]
+
+
+def given_pieces(text: str, given: GivenPassages) -> Iterator[Piece]:
+    """The passages of a text as its owner cut it, lazily."""
+    whole = language.detect(text)
+    for place in given.passages:
+        passage = text[place.start : place.end]
+        yield Piece(
+            text=passage,
+            start=place.start,
+            end=place.end,
+            page=place.page,
+            heading_path=place.heading_path,
+            language=language.of_part(passage, whole),
+            embed_text=passage,
+        )
 
 
 def with_context(title: str | None, heading_path: Sequence[str], text: str) -> str:
@@ -163,6 +182,16 @@ def chunk_id(document_id: UUID, version: int, ordinal: int) -> int:
 def text_hash(embed_text: str) -> bytes:
     """16 bytes that stand for the embedded text."""
     return hashlib.blake2b(embed_text.encode(), digest_size=16).digest()
+
+
+def given_hash(text: str, vector: bytes) -> bytes:
+    """16 bytes that stand for a text with the vector that it was given: never those of a text that is embedded here."""
+    return hashlib.blake2b(vector + text.encode(), digest_size=16, person=b"given").digest()
+
+
+def _with_vector(chunk: Chunk, given: GivenPassages) -> Chunk:
+    vector = given.vector(chunk.ordinal)
+    return replace(chunk, vector=vector, text_hash=given_hash(chunk.piece.text, vector))
 
 
 def _stretches(parsed: ParsedText) -> Iterator[tuple[int | None, Span]]:

@@ -16,8 +16,9 @@ import numpy as np
 import structlog
 from tokenizers import Tokenizer
 
-from bookwheel.chunk import numbered
+from bookwheel.chunk import batches, given_pieces, numbered
 from bookwheel.errors import BookwheelError, NoTextError, NotFoundError, UnprocessableFileError
+from bookwheel.given import PACKED
 from bookwheel.media_types import too_many_chunks
 from bookwheel.ports import Ports, Vectors
 from bookwheel.semantic import Joiner
@@ -173,8 +174,8 @@ async def _write_all(job: _Job, ports: Ports, parser: Parser) -> None:
     """Embed one batch while the one before it is being written."""
     writing: asyncio.Task[None] | None = None
     try:
-        async with aclosing(_batches(job, ports, parser)) as batches:
-            async for batch in batches:
+        async with aclosing(_batches(job, ports, parser)) as made:
+            async for batch in made:
                 vectors = await _embed(job, batch, ports)
                 if writing is not None:
                     await writing
@@ -230,6 +231,11 @@ async def _take(job: _Job, cuts: AsyncIterator[CutText], *, first: bool) -> CutT
 
 async def _cuts(claim: Claim, ports: Ports, parser: Parser) -> AsyncGenerator[CutText, None]:
     """The passages of one document in batches, closed with the process that reads it."""
+    if claim.given is not None:
+        parts = batches(given_pieces(claim.text or "", claim.given))
+        while pieces := await asyncio.to_thread(next, parts, None):  # telling languages takes time
+            yield CutText(media_type="text/plain", title=None, warnings=(), pieces=pieces)
+        return
     embedder = ports.embedders[claim.space.id]
     source = claim.text or "" if claim.sha256 is None else await _path(claim.sha256, claim.filename, ports)
     read = parser.cut(source, claim.filename, chunking=claim.chunking, tokenizer=embedder.tokenizer, title=claim.title)
@@ -248,11 +254,14 @@ async def _path(sha256: bytes, filename: str, ports: Ports) -> Path:
 
 
 async def _embed(job: _Job, batch: Sequence[Chunk], ports: Ports) -> Vectors:
-    """Vectors of a batch; texts embedded before, in whatever version or document, are not embedded again."""
+    """Vectors of a batch; texts embedded before, in whatever version or document, are not embedded again. Given
+    vectors are neither looked up nor embedded."""
     space, shard = job.claims[0].space, job.claims[0].shard
     with stage("ingest.embed", job.timings):
-        hashes = list(dict.fromkeys(chunk.text_hash for chunk in batch))
-        known = await ports.ingestion.known_vectors(space, hashes, shard=shard)
+        known = {one.text_hash: np.frombuffer(one.vector, PACKED) for one in batch if one.vector is not None}
+        hashes = list(dict.fromkeys(chunk.text_hash for chunk in batch if chunk.vector is None))
+        if hashes:
+            known |= await ports.ingestion.known_vectors(space, hashes, shard=shard)
         texts = {chunk.text_hash: chunk.piece.embed_text for chunk in batch if chunk.text_hash not in known}
         if texts:
             made = await ports.embedders[space.id].embed(list(texts.values()))

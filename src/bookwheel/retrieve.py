@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from bookwheel.errors import EmbedderUnavailableError, IndexUnavailableError, UnavailableError
 from bookwheel.filters import attribute_keys, parse, uses_chunks
 from bookwheel.fuse import DENSE_WEIGHT, Fused, fuse
+from bookwheel.given import PACKED
 from bookwheel.ports import Embedder, Ports
 from bookwheel.telemetry import DEGRADED, stage
 from bookwheel.types import Candidate, Found, Hit, Question, Scope, Space
@@ -37,7 +38,7 @@ async def retrieve(question: Question, *, scope: Scope, space: Space, ports: Por
     """Search the scope's stores, all of the space. Raises UnavailableError when neither index answers."""
     progress = _Progress()
     vector, keyword = await asyncio.gather(
-        _embed(question.text, ports.embedders[space.id], progress),
+        _vector(question, ports.embedders[space.id], progress),
         _keyword(question, scope=scope, ports=ports, progress=progress),
     )
     dense = await _dense(question, vector, keyword, scope=scope, space=space, ports=ports, progress=progress)
@@ -54,10 +55,12 @@ async def retrieve(question: Question, *, scope: Scope, space: Space, ports: Por
     return Found(hits=hits, degraded=tuple(progress.degraded), warnings=warnings, timings=progress.timings)
 
 
-async def _embed(text: str, embedder: Embedder, progress: _Progress) -> NDArray[np.float32] | None:
+async def _vector(question: Question, embedder: Embedder, progress: _Progress) -> NDArray[np.float32] | None:
+    if question.vector is not None:
+        return np.frombuffer(question.vector, PACKED)
     try:
         with stage("embed", progress.timings):
-            vectors = await embedder.embed([text])
+            vectors = await embedder.embed([question.text])
     except EmbedderUnavailableError:
         progress.degrade("embed")
         return None
@@ -107,9 +110,11 @@ async def _dense(
 
 
 def _dense_weight(question: Question, embedder: Embedder) -> float:
-    """Trust the vectors as far as the model knows the question's script."""
+    """Trust the vectors as far as the model knows the question's script; a given vector as far as any."""
     if question.dense_weight is not None:
         return question.dense_weight
+    if question.vector is not None:
+        return DENSE_WEIGHT
     return DENSE_WEIGHT * embedder.coverage(question.text)
 
 

@@ -7,6 +7,8 @@ from enum import StrEnum
 from typing import Any, Literal
 from uuid import UUID
 
+from bookwheel.given import GivenPassages
+
 Metadata = Mapping[str, str]  # a store's own labels: strings only, as OpenAI's
 Attributes = Mapping[str, Any]  # a document's: strings, numbers, booleans, dates as ISO strings, lists of strings
 Access = tuple[str, ...]  # an access list: the users and groups that may read a document
@@ -109,6 +111,7 @@ class DocumentDraft:
     attributes: Attributes = field(default_factory=dict)
     access: Access | Keep | None = "keep"  #: None opens it to everybody in the tenant, as new ones are with "keep"
     chunking: Chunking | None = None  #: the store's own when None
+    given: GivenPassages | None = None  #: of `text`: vectors of the store's space; nothing is cut or embedded then
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +125,7 @@ class Document:
     external_id: str | None
     filename: str  #: the file's name, or the caller's id, for people
     title: str | None
-    sha256: bytes  #: 32 bytes, of the file; of text, a NUL and the title, where it was put as text
+    sha256: bytes  #: 32 bytes, of the file; where it was put as text: see given.source_of
     attributes: Attributes
     access: Access | None  #: who may read it; None for everybody in the tenant
     status: FileStatus
@@ -152,6 +155,7 @@ class Claim:
     title: str | None
     text: str | None  #: inline text, or None when the bytes are a blob
     sha256: bytes | None  #: of the blob, or None for inline text
+    given: GivenPassages | None = None  #: the passages of `text` with their vectors, where they were given
     owner: str = ""  #: who holds the lease
     attempts: int = 0  #: at this version, ended by something that may pass
     deaths: int = 0  #: workers that died with the document in hand since it was last let go
@@ -276,7 +280,8 @@ class Chunk:
     version: int
     ordinal: int  #: from 0 within the document version
     piece: Piece
-    text_hash: bytes  #: 16 bytes of the embedded text's hash: the embedding cache key beside the space
+    text_hash: bytes  #: 16 bytes: the embedding cache key beside the space. Of the embedded text; of a given vector too
+    vector: bytes | None = None  #: packed, where it was given; None where the text is to be embedded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -355,6 +360,7 @@ class Question:
     score_threshold: float = 0.0  #: hits below are dropped
     fusion: Literal["convex", "rrf"] = "convex"
     dense_weight: float | None = None  #: of the convex fusion; None lets the language decide
+    vector: bytes | None = None  #: packed, in place of the text's own; keywords are those of the text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """The memory backend and the doubles keep every contract: they are the reference for the others."""
 
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -16,6 +16,7 @@ from bookwheel.testing.embedder import EmbedderContract
 from bookwheel.testing.expiry import ExpiryContract
 from bookwheel.testing.files import FilesContract
 from bookwheel.testing.generator import GeneratorContract
+from bookwheel.testing.given import GivenVectorsContract
 from bookwheel.testing.idempotency import IdempotencyKeysContract
 from bookwheel.testing.ingestion import IngestionContract, JobsContract
 from bookwheel.testing.keywords import KeywordIndexContract
@@ -65,6 +66,27 @@ class TestIdempotencyKeys(MemoryPorts, IdempotencyKeysContract):
 
 class TestIngestion(MemoryPorts, IngestionContract):
     """Ingestion in memory."""
+
+
+class TestGivenVectors(GivenVectorsContract):
+    """Given vectors in memory."""
+
+    @pytest.fixture
+    def database(self) -> MemoryDatabase:
+        """An empty database."""
+        return MemoryDatabase()
+
+    @pytest.fixture
+    def ports(self, database: MemoryDatabase) -> Ports:
+        """Ports over it."""
+        self.database = database
+        return memory_ports(database)
+
+    async def lose_chunks(self, ports: Ports, document_id: UUID) -> None:
+        """From the table."""
+        chunks = self.database.chunks
+        for chunk in [chunk for chunk in chunks.values() if chunk.document_id == document_id]:
+            del chunks[chunk.id]
 
 
 class TestJobs(MemoryPorts, JobsContract):

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 
 from bookwheel.backends.postgres import ingestion, migrate, vectors
@@ -15,13 +16,14 @@ from bookwheel.backends.postgres.embedded import EmbeddedPostgres
 from bookwheel.backends.postgres.ports import open_database, postgres_ports
 from bookwheel.errors import DatabaseUnavailableError
 from bookwheel.ports import Ports
-from bookwheel.testing import HashEmbedder, memory_ports
+from bookwheel.testing import HashEmbedder, given, memory_ports
 from bookwheel.testing.batches import BatchesContract
 from bookwheel.testing.contract import PortsContract
 from bookwheel.testing.desk import Desk
 from bookwheel.testing.documents import DocumentsContract
 from bookwheel.testing.expiry import ExpiryContract
 from bookwheel.testing.files import FilesContract
+from bookwheel.testing.given import GivenVectorsContract
 from bookwheel.testing.idempotency import IdempotencyKeysContract
 from bookwheel.testing.ingestion import IngestionContract, JobsContract
 from bookwheel.testing.outbox import OutboxContract
@@ -104,6 +106,28 @@ class TestIdempotencyKeys(PostgresPorts, IdempotencyKeysContract):
 
 class TestIngestion(PostgresPorts, IngestionContract):
     """Ingestion in PostgreSQL."""
+
+
+class TestGivenVectors(PostgresPorts, GivenVectorsContract):
+    """Given vectors in PostgreSQL."""
+
+    async def lose_chunks(self, ports: Ports, document_id: UUID) -> None:
+        """From the table."""
+        async with await psycopg.AsyncConnection.connect(self.url) as connection:
+            await connection.execute("DELETE FROM chunks WHERE document_id = %s", (document_id,))
+
+    async def test_old_vectors_go_with_their_text(self, ports: Ports, desk: Desk) -> None:
+        """A version that nobody sees any more leaves nothing, and a delete leaves nothing at all."""
+        store = await desk.store()
+        for second in (2.0, 3.0):
+            document = await given.put(desk, store, given=given.passages(store.space, second=second))
+            await given.live(desk, document)
+        query = "SELECT version, length(vectors) FROM bodies WHERE document_id = %s"
+        async with await psycopg.AsyncConnection.connect(self.url) as connection:
+            kept = await (await connection.execute(query, (document.id,))).fetchall()
+            await ports.documents.delete([document.id], scope=desk.scope(store))
+            left = await (await connection.execute(query, (document.id,))).fetchall()
+        assert (kept, left) == ([(2, 2 * 4 * store.space.dimensions)], [])
 
 
 class TestJobs(PostgresPorts, JobsContract):

@@ -2,8 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
+from bookwheel.api.given import Vector
 from bookwheel.errors import InvalidRequestError
 from bookwheel.types import Chunking, Strategy
 
@@ -172,6 +173,7 @@ class Search(Body):
     """POST /v1/vector_stores/{id}/search."""
 
     query: QueryText | Annotated[list[QueryText], Field(min_length=1, max_length=16)]
+    query_vector: Vector = None  #: of one query, in place of what the embedder would make of it
     max_num_results: int = Field(10, ge=1, le=50)
     filters: dict[str, Any] | None = None
     ranking_options: RankingOptions = RankingOptions()
@@ -182,6 +184,7 @@ class PlainSearch(Body):
     """POST /v1/search."""
 
     query: QueryText | Annotated[list[QueryText], Field(min_length=1, max_length=16)]
+    query_vector: Vector = None  #: of one query, in place of what the embedder would make of it
     top_k: int = Field(10, ge=1, le=50)
     filter: dict[str, Any] | None = None
     vector_store_ids: list[str] = Field([], max_length=MAX_STORES)
@@ -189,10 +192,15 @@ class PlainSearch(Body):
     ranking_options: RankingOptions = RankingOptions()
 
 
+TEXT: dict[str, Any] = {"type": "string", "minLength": 1}
+#: Lists of tokens are refused.
+TEXTS = {"anyOf": [TEXT, {"type": "array", "items": TEXT, "minItems": 1, "maxItems": MAX_TEXTS}]}
+
+
 class EmbeddingsCreate(Body):
     """POST /v1/embeddings."""
 
-    input: str | list[str] | list[int] | list[list[int]]
+    input: Annotated[str | list[str] | list[int] | list[list[int]], WithJsonSchema(TEXTS)]
     model: str
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = None

@@ -1,5 +1,6 @@
 """/v1/vector_stores/{id}/documents: texts under the caller's own ids, one or millions."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bookwheel.api.attributes import checked_access, checked_attributes
+from bookwheel.api.given import read_given
 from bookwheel.api.ids import PREFIXES, public
 from bookwheel.api.lines import MEDIA_TYPE, Conversation, Line, whole_line
 from bookwheel.api.linked import Linked, fetch_all, fetched_files, remove_unused
@@ -21,7 +23,7 @@ from bookwheel.fetching import checked_url
 from bookwheel.ports import Ports
 from bookwheel.settings import Settings
 from bookwheel.telemetry import ERRORS
-from bookwheel.types import Document, DocumentDraft, FileStatus, Scope, Store
+from bookwheel.types import Document, DocumentDraft, FileStatus, Scope, Space, Store
 
 MAX_ID = 512  #: characters
 MAX_TITLE = 1024  #: characters
@@ -46,7 +48,8 @@ async def put_documents(
 
 
 async def _put_one(request: Request, store: Store, scope: Scope, ports: Ports, settings: Settings) -> Response:
-    read = read_draft(await whole_line(request.stream(), max_bytes=settings.max_line_bytes))
+    line = await whole_line(request.stream(), max_bytes=settings.max_line_bytes)
+    read = await asyncio.to_thread(read_draft, line, space=store.space)
     (draft,) = await _with_content([read], scope=scope, ports=ports, settings=settings)
     if isinstance(draft, BookwheelError):
         raise draft
@@ -61,7 +64,7 @@ async def _put_one(request: Request, store: Store, scope: Scope, ports: Ports, s
 async def put_lines(lines: Sequence[Line], *, store: Store, scope: Scope, ports: Ports, settings: Settings) -> bytes:
     """Put a batch of lines; returns one JSON line for each, in order. An error of one line is its result."""
     results: list[dict[str, Any]] = [{"line": line.number} for line in lines]
-    read = [_read(line.data) for line in lines]
+    read = await asyncio.to_thread(_read, lines, space=store.space)
     whole = await _with_content(read, scope=scope, ports=ports, settings=settings)
     drafts: list[DocumentDraft] = []
     places: list[int] = []
@@ -78,11 +81,16 @@ async def put_lines(lines: Sequence[Line], *, store: Store, scope: Scope, ports:
     return b"".join([orjson.dumps(result, option=orjson.OPT_APPEND_NEWLINE) for result in results])
 
 
-def _read(data: bytes | None) -> DocumentDraft | Linked | BookwheelError:
-    try:
-        return read_draft(data)
-    except BookwheelError as error:
-        return error
+def _read(lines: Sequence[Line], *, space: Space) -> list[DocumentDraft | Linked | BookwheelError]:
+    """Each line's draft, or why there is none. Many vectors take time: not on the event loop."""
+
+    def one(line: Line) -> DocumentDraft | Linked | BookwheelError:
+        try:
+            return read_draft(line.data, space=space)
+        except BookwheelError as error:
+            return error
+
+    return [one(line) for line in lines]
 
 
 async def _with_content(
@@ -117,9 +125,9 @@ def _result(document: Document) -> dict[str, Any]:
     }
 
 
-def read_draft(data: bytes | None) -> DocumentDraft | Linked:
-    """A line as a draft, or as one whose content is to be fetched. Raises InvalidDocumentError with what is wrong,
-    TooLargeError for None."""
+def read_draft(data: bytes | None, *, space: Space) -> DocumentDraft | Linked:
+    """A line as a draft, or as one whose content is to be fetched; vectors must be of the space. Raises
+    InvalidDocumentError with what is wrong, TooLargeError for None."""
     if data is None:
         raise TooLargeError("The line is longer than the limit. Split the document, or raise BOOKWHEEL_MAX_LINE_BYTES.")
     try:
@@ -127,11 +135,15 @@ def read_draft(data: bytes | None) -> DocumentDraft | Linked:
     except orjson.JSONDecodeError as error:
         raise InvalidDocumentError(f"The line is not valid JSON: {error}.") from None
     if not isinstance(raw, dict):
-        raise InvalidDocumentError("The line must be a JSON object with `id` and `text` or `url`.")
+        raise InvalidDocumentError("The line must be a JSON object with `id` and `text`, `chunks` or `url`.")
     name, text, title, url = raw.get("id"), raw.get("text"), raw.get("title"), raw.get("url")
     if not isinstance(name, str) or not name or len(name) > MAX_ID or "\0" in name:
         raise InvalidDocumentError(f"`id` must be a string of 1 to {MAX_ID} characters.", param="id")
-    _check_content(text, url)
+    given = read_given(raw, space=space)
+    if given is None:
+        _check_content(text, url)
+    else:
+        text = given[0]
     if title is not None and (not isinstance(title, str) or len(title) > MAX_TITLE):
         raise InvalidDocumentError(f"`title` must be a string of at most {MAX_TITLE} characters.", param="title")
     draft = DocumentDraft(
@@ -140,13 +152,16 @@ def read_draft(data: bytes | None) -> DocumentDraft | Linked:
         title=_storable(title) if title is not None else None,
         attributes=checked_attributes(raw.get("attributes")),
         access=checked_access(raw["access"]) if "access" in raw else "keep",
+        given=given[1] if given else None,
     )
     return draft if url is None else Linked(draft=draft, url=url)
 
 
 def _check_content(text: object, url: object) -> None:
     if url is None and (not isinstance(text, str) or not text.strip()):
-        raise InvalidDocumentError("`text` must be a string that is not empty; or give a `url`.", param="text")
+        raise InvalidDocumentError(
+            "`text` must be a string that is not empty; or give `chunks` or a `url`.", param="text"
+        )
     if url is None:
         return
     if text is not None or not isinstance(url, str):

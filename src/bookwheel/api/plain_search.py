@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from bookwheel.access import within
 from bookwheel.api.bodies import PlainSearch
-from bookwheel.api.search import find, found_details, questions
+from bookwheel.api.search import find, found_details, questions, with_vector
 from bookwheel.api.shapes import hit_object
 from bookwheel.api.store_choice import NO_STORES, chosen_stores, one_space
 from bookwheel.api.wiring import JSON, ThePorts, TheScope, router
@@ -21,8 +21,9 @@ async def plain_search(body: PlainSearch, ports: ThePorts, scope: TheScope) -> R
     asked = questions(body)
     stores = await chosen_stores(body.vector_store_ids, body.stores, scope=scope, ports=ports)
     if stores:
-        narrowed = within(scope, *(store.id for store in stores))
-        found = await find(asked, scope=narrowed, space=one_space(stores), ports=ports)
+        space = one_space(stores)
+        asked = with_vector(asked, body.query_vector, space=space)
+        found = await find(asked, scope=within(scope, *(store.id for store in stores)), space=space, ports=ports)
     else:
         found = Found(hits=(), warnings=(NO_STORES,))
     results = [result_object(hit) for hit in found.hits]

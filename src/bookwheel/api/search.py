@@ -9,8 +9,10 @@ from typing import Any
 from starlette.responses import Response
 
 from bookwheel.api.bodies import PlainSearch, Search
+from bookwheel.api.given import read_vector
 from bookwheel.api.shapes import hit_object, milliseconds
 from bookwheel.api.wiring import JSON, StoreScope, ThePorts, TheStore, router
+from bookwheel.errors import InvalidRequestError
 from bookwheel.expiry import note_search
 from bookwheel.filters import parse as parse_filter
 from bookwheel.ports import Ports
@@ -24,7 +26,7 @@ routes = router("search")
 @routes.post("/v1/vector_stores/{store_id}/search")
 async def search(body: Search, store: TheStore, scope: StoreScope, ports: ThePorts) -> Response:
     """Hybrid search in one store; several queries are searched side by side and merged by best score."""
-    asked = questions(body)
+    asked = with_vector(questions(body), body.query_vector, space=store.space)
     await note_search([store], scope=scope, ports=ports)
     found = await find(asked, scope=scope, space=store.space, ports=ports)
     return JSON(_page(asked, found))
@@ -38,6 +40,10 @@ def questions(body: Search | PlainSearch) -> list[Question]:
         name, wanted, limit = "filter", body.filter, body.top_k
     if wanted is not None:
         parse_filter(wanted, path=name)  # told before anything is searched
+    if body.query_vector is not None and not isinstance(body.query, str):
+        raise InvalidRequestError(
+            "query_vector is the vector of one query, but query is a list. Send one query.", param="query_vector"
+        )
     texts = [body.query] if isinstance(body.query, str) else body.query
     weight = body.ranking_options.dense_weight()
     return [
@@ -50,6 +56,14 @@ def questions(body: Search | PlainSearch) -> list[Question]:
         )
         for text in texts
     ]
+
+
+def with_vector(asked: list[Question], vector: object, *, space: Space) -> list[Question]:
+    """The same with the vector that the caller sent in place of the text's own, if any. Raises InvalidRequestError."""
+    if vector is None:
+        return asked
+    unit = read_vector(vector, place="query_vector", space=space)
+    return [replace(question, vector=unit) for question in asked]
 
 
 async def find(asked: Sequence[Question], *, scope: Scope, space: Space, ports: Ports) -> Found:

@@ -1,6 +1,5 @@
 """Stores and documents in memory, from the caller's side."""
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -11,6 +10,7 @@ from bookwheel.backends.memory.database import DocumentRow, MemoryDatabase, page
 from bookwheel.backends.memory.files import visible_file
 from bookwheel.errors import InvalidDocumentError, NotFoundError
 from bookwheel.etags import check_tag, document_tag, store_tag
+from bookwheel.given import source_of
 from bookwheel.types import (
     Access,
     Attributes,
@@ -243,12 +243,12 @@ class MemoryDocuments:
             )
         if draft.text is None:
             raise InvalidDocumentError
-        content = draft.text.encode()
+        size, digest = source_of(draft.text, draft.title, draft.given)
         return _Source(
             draft=draft,
             filename=draft.external_id or draft.title or "document",
-            size=len(content),
-            digest=hashlib.sha256(content + b"\0" + (draft.title or "").encode()).digest(),
+            size=size,
+            digest=digest,
             sha256=None,
             chunking=chunking,
         )
@@ -300,7 +300,13 @@ class MemoryDocuments:
             updated_at=now,
             chunking=source.chunking,
         )
-        row = DocumentRow(document=document, digest=source.digest, text=source.draft.text, sha256=source.sha256)
+        row = DocumentRow(
+            document=document,
+            digest=source.digest,
+            text=source.draft.text,
+            sha256=source.sha256,
+            given=source.draft.given,
+        )
         self.database.documents[document.id] = row
         return row
 
@@ -317,7 +323,8 @@ def _is_news(source: _Source, row: DocumentRow) -> bool:
 
 def _change(row: DocumentRow, source: _Source, *, renewed: bool) -> None:
     old = row.document
-    row.digest, row.text, row.sha256 = source.digest, source.draft.text, source.sha256
+    row.digest, row.sha256 = source.digest, source.sha256
+    row.text, row.given = source.draft.text, source.draft.given
     row.document = replace(
         old,
         file_id=source.draft.file_id,

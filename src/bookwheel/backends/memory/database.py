@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 import numpy as np
 from numpy.typing import NDArray
 
+from bookwheel.given import GivenPassages
 from bookwheel.types import (
     Change,
     Chunk,
@@ -45,6 +46,7 @@ class DocumentRow:
     digest: bytes  #: of the source, to know unchanged content
     text: str | None  #: inline text of the wanted version
     sha256: bytes | None  #: of the blob, for a document made of a file
+    given: GivenPassages | None  #: with the text, of the wanted version
     urgent: bool = False
     attempts: int = 0
     retry_at: float | None = None

@@ -172,6 +172,7 @@ class MemoryIngestion:
             title=document.title,
             text=row.text,
             sha256=row.sha256,
+            given=row.given,
         )
 
     def _wanted(self, claim: Claim) -> DocumentRow | None:

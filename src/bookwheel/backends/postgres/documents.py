@@ -1,6 +1,5 @@
 """Documents in PostgreSQL, from the caller's side: upsert, read, delete."""
 
-import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from bookwheel.backends.postgres.removal import remove_documents
 from bookwheel.backends.postgres.stores import chunking_json, page
 from bookwheel.errors import InvalidDocumentError, NotFoundError
 from bookwheel.etags import check_tag, document_tag
+from bookwheel.given import passages_json, source_of
 from bookwheel.types import Access, Attributes, Chunking, Document, DocumentDraft, FileStatus, Keep, Scope, Store
 
 COLUMNS = (
@@ -278,10 +278,9 @@ def _row(draft: DocumentDraft, uploads: dict[UUID, tuple[str, int, bytes]], chun
         return _Row(draft=draft, id=uuid4(), filename=filename, size=size, sha256=sha256, chunking=chunking)
     if draft.text is None:
         raise InvalidDocumentError
-    content = draft.text.encode()
-    digest = hashlib.sha256(content + b"\0" + (draft.title or "").encode()).digest()
+    size, digest = source_of(draft.text, draft.title, draft.given)
     name = draft.external_id or draft.title or "document"
-    return _Row(draft=draft, id=uuid4(), filename=name, size=len(content), sha256=digest, chunking=chunking)
+    return _Row(draft=draft, id=uuid4(), filename=name, size=size, sha256=digest, chunking=chunking)
 
 
 async def _match_existing(connection: Connection, prepared: Sequence[_Row], *, store: Store) -> None:
@@ -329,15 +328,17 @@ def _change_columns(known: Sequence[_Row]) -> tuple[list[Any], ...]:
 
 
 async def _write_bodies(connection: Connection, renewed: Sequence[_Row], documents: dict[UUID, Document]) -> None:
-    inline = [(row.id, documents[row.id].version, row.draft.text) for row in renewed if row.draft.text is not None]
+    inline = [row for row in renewed if row.draft.text is not None]
     if not inline:
         return
-    async with (
-        connection.cursor() as cursor,
-        cursor.copy("COPY bodies (document_id, version, text) FROM STDIN") as copy,
-    ):
-        for values in inline:
-            await copy.write_row(values)
+    statement = "COPY bodies (document_id, version, text, passages, vectors) FROM STDIN WITH (FORMAT BINARY)"
+    async with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        copy.set_types(("uuid", "int4", "text", "jsonb", "bytea"))
+        for row in inline:
+            given = row.draft.given
+            passages = None if given is None else Jsonb(given.passages, passages_json)
+            vectors = None if given is None else given.vectors
+            await copy.write_row((row.id, documents[row.id].version, row.draft.text, passages, vectors))
 
 
 def document_of(row: tuple[Any, ...]) -> Document:

@@ -12,6 +12,7 @@ from bookwheel.backends.postgres.database import Connection, Database, rows
 from bookwheel.backends.postgres.orphans import sweep_orphans
 from bookwheel.backends.postgres.removal import Written, remove_dead_versions
 from bookwheel.backends.postgres.sections import write_sections
+from bookwheel.given import passages_of
 from bookwheel.types import Chunk, Chunking, Claim, Space
 
 MANY_BYTES = 1 << 62
@@ -45,7 +46,7 @@ RETURNING document_id, deaths
 CLAIMS = """
 SELECT d.id, d.tenant_id, d.store_id, t.shard, d.version, p.id, p.model, p.revision, p.dimensions, d.chunking,
     d.filename, d.title, b.text, CASE WHEN d.is_inline THEN NULL ELSE d.sha256 END,
-    d.attempts
+    d.attempts, b.passages, b.vectors
 FROM documents d JOIN stores s ON s.id = d.store_id JOIN spaces p ON p.id = s.space_id
     JOIN tenants t ON t.id = d.tenant_id
     LEFT JOIN bodies b ON b.document_id = d.id AND b.version = d.version
@@ -307,6 +308,7 @@ def _claim(row: tuple[Any, ...], owner: str, deaths: int) -> Claim:
         title=row[11],
         text=row[12],
         sha256=row[13],
+        given=None if row[15] is None else passages_of(row[15], row[16]),
         owner=owner,
         attempts=row[14],
         deaths=deaths,
