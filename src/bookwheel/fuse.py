@@ -51,15 +51,16 @@ def fuse(
 
 
 def _convex(cosines: dict[int, float], bm25: dict[int, float], weight: float) -> dict[int, Parts]:
-    """BM25 by its maximum, cosine min-max over the union, each times its weight."""
+    """BM25 by its maximum, cosine min-max over the union, each times its weight. Where all cosines are alike, one that
+    stands alone among them, they are all the best."""
     if not bm25:
         weight = 1.0
     top = max(bm25.values(), default=0.0) or 1.0
     low, high = min(cosines.values(), default=0.0), max(cosines.values(), default=0.0)
-    spread = (high - low) or 1.0
+    low = low if high > low else high - 1.0
     return {
         chunk_id: (
-            weight * ((cosines.get(chunk_id, low) - low) / spread),
+            weight * ((cosines.get(chunk_id, low) - low) / (high - low)),
             (1.0 - weight) * (bm25.get(chunk_id, 0.0) / top),
         )
         for chunk_id in cosines.keys() | bm25.keys()

@@ -40,6 +40,14 @@ def test_one_side_alone_keeps_its_order() -> None:
     assert fuse([], ranking(a=3.0))[0].score == 1.0
 
 
+def test_a_candidate_alone_is_the_best() -> None:
+    """Its score does not depend on there being another one; nor do those of passages that are all alike."""
+    assert fuse(ranking(a=0.3), [])[0].score == pytest.approx(1.0)
+    assert fuse(ranking(a=0.3), ranking(a=2.0), dense_weight=1.0)[0].score == pytest.approx(1.0)
+    assert [one.score for one in fuse(ranking(a=0.3, b=0.3), [])] == pytest.approx([1.0, 1.0])
+    assert [one.score for one in fuse(ranking(a=0.3), ranking(b=2.0), dense_weight=0.5)] == pytest.approx([0.5, 0.5])
+
+
 def test_rrf_adds_reciprocal_ranks() -> None:
     """First in both lists is 1; a passage in both beats one in a single list."""
     fused = fuse(ranking(a=0.9, b=0.8), ranking(b=7.0, a=6.0, c=1.0), method="rrf")
