@@ -237,11 +237,15 @@ def _page_name(url: str, content_type: str) -> str:
 def _wait(client: Client, store_id: str, added: Added, progress: Progress) -> None:
     reading = progress.add_task("Reading", total=len(added.documents), note="")
     pace = _Pace()
+    live = 0
 
     def seen(store: Mapping[str, Any]) -> None:
+        nonlocal live
+        before, live = live, int(store["chunk_count"])
+        chunks = live if live > before else live + _written(client, store_id)  # a long document is on its way
         left = min(store["file_counts"]["in_progress"], len(added.documents))
         done = len(added.documents) - left
-        progress.update(reading, completed=done, note=pace.note(_chunks(client, store), done, len(added.documents)))
+        progress.update(reading, completed=done, note=pace.note(chunks, done, len(added.documents)))
 
     if added.documents:
         client.wait(store_id, seen=seen)
@@ -253,10 +257,10 @@ def _wait(client: Client, store_id: str, added: Added, progress: Progress) -> No
                 added.failures.append((added.documents[failed["document_id"]], failed["last_error"]["message"]))
 
 
-def _chunks(client: Client, store: Mapping[str, Any]) -> int:
-    """Chunks that are live, and those of the documents being read."""
-    running = client.call("GET", "/v1/jobs", params={"state": "running", "store_id": store["id"], "limit": "100"})
-    return int(store["chunk_count"]) + sum(int(job["chunks_written"]) for job in running["data"])
+def _written(client: Client, store_id: str) -> int:
+    """Chunks of the documents that are being read."""
+    running = client.call("GET", "/v1/jobs", params={"state": "running", "store_id": store_id, "limit": "100"})
+    return sum(int(job["chunks_written"]) for job in running["data"])
 
 
 class _Pace:
@@ -264,13 +268,15 @@ class _Pace:
 
     def __init__(self) -> None:
         self._began = time.monotonic()
-        self._chunks: int | None = None  #: at the first look
+        self._first: int | None = None  #: chunks at the first look
+        self._chunks = 0  #: the most seen
 
     def note(self, chunks: int, done: int, total: int) -> str:
         """For the end of the progress bar, such as `85 passages/s, about 40 s left`."""
         took = time.monotonic() - self._began
-        if self._chunks is None or took < PACE_SECONDS:
-            self._chunks = chunks if self._chunks is None else self._chunks
+        self._chunks = max(self._chunks, chunks)
+        if self._first is None or took < PACE_SECONDS:
+            self._first = chunks if self._first is None else self._first
             return ""
-        speed = f"{max(0, chunks - self._chunks) / took:.0f} passages/s"
+        speed = f"{(self._chunks - self._first) / took:.0f} passages/s"
         return f"{speed}, about {took * (total - done) / done:.0f} s left" if done else speed
