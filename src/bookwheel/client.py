@@ -6,13 +6,25 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Self, cast
 from urllib.parse import quote
 
 import httpx
 import orjson
 
 from bookwheel.errors import BookwheelError, ConflictError, NotFoundError, UnavailableError
+from bookwheel.replies import (
+    Delivery,
+    Document,
+    DocumentStatus,
+    Job,
+    JobState,
+    LineResult,
+    Passage,
+    Ranked,
+    Source,
+    Status,
+)
 
 TIMEOUT = httpx.Timeout(60.0, connect=5.0, write=600.0)
 POLL_SECONDS = (0.05, 0.1, 0.2, 0.2, 0.5)  # between looks while waiting; the last one goes on
@@ -109,7 +121,7 @@ class Client:
                 self.call("DELETE", f"/v1/files/{replaces}", params={"unless_used": "true"})
         return made
 
-    def put_documents(self, store_id: str, lines: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    def put_documents(self, store_id: str, lines: Iterable[Mapping[str, Any]]) -> Iterator[LineResult]:
         """Upsert many small documents in one request; yields the server's line for each, as it comes."""
         body = (orjson.dumps(dict(line)) + b"\n" for line in lines)
         headers = {"content-type": "application/x-ndjson"}
@@ -123,11 +135,29 @@ class Client:
                 _checked(response)
             for line in response.iter_lines():
                 if line:
-                    yield orjson.loads(line)
+                    yield cast("LineResult", orjson.loads(line))
+
+    def documents(self, store_id: str, *, status: DocumentStatus | None = None) -> Iterator[Document]:
+        """All documents of a store, or those with this status, newest first."""
+        found = self.pages(f"/v1/vector_stores/{store_id}/documents", **_given(status=status))
+        return cast("Iterator[Document]", found)
+
+    def document(self, store_id: str, external_id: str, *, content: bool = False) -> Document:
+        """The document with the caller's id, with `content` its passages too. Raises NotFoundError."""
+        parameters = _given(include="content" if content else None)
+        return cast("Document", self.call("GET", _document_path(store_id, external_id), params=parameters))
 
     def delete_document(self, store_id: str, external_id: str) -> None:
         """Remove the document with the caller's id. Raises NotFoundError."""
-        self.call("DELETE", f"/v1/vector_stores/{store_id}/documents/{quote(external_id, safe='')}")
+        self.call("DELETE", _document_path(store_id, external_id))
+
+    def pause(self, store_id: str) -> None:
+        """Ingest nothing more into a store until `resume`; it stays searchable and takes uploads."""
+        self.call("POST", f"/v1/vector_stores/{store_id}/pause")
+
+    def resume(self, store_id: str) -> None:
+        """Ingest what waits in a store."""
+        self.call("POST", f"/v1/vector_stores/{store_id}/resume")
 
     def wait(self, store_id: str, *, seen: Callable[[Mapping[str, Any]], None] | None = None) -> Mapping[str, int]:
         """Wait until nothing in the store is in progress; returns its file counts. `seen` gets the store each time."""
@@ -162,17 +192,94 @@ class Client:
         filter: Mapping[str, Any] | None = None,
         stores: Sequence[str] = (),
         vector_store_ids: Sequence[str] = (),
-    ) -> list[dict[str, Any]]:
-        """Passages of the stores with these names or ids, of all where none is given: `text`, `score`, `document`."""
+        **options: Any,
+    ) -> list[Passage]:
+        """Passages of the stores with these names or ids, of all where none is given: `text`, `score`, `document`. The
+        other options, such as `query_vector`, are those of POST /v1/search."""
         where = {"stores": list(stores), "vector_store_ids": list(vector_store_ids)}
-        body = {"query": query, "top_k": top_k, "filter": filter, **where}
+        body = {"query": query, "top_k": top_k, "filter": filter, **where, **options}
         return list(self.call("POST", "/v1/search", json=body)["results"])
+
+    def rerank(self, query: str, documents: Sequence[str], *, top_n: int | None = None) -> list[Ranked]:
+        """The texts by how well they answer, best first."""
+        body = {"model": "bookwheel-rerank", "query": query, "documents": list(documents), "top_n": top_n}
+        return cast("list[Ranked]", self.call("POST", "/v2/rerank", json=body)["results"])
 
     def ask(self, store_id: str, question: str) -> dict[str, Any]:
         """A cited answer, as a chat completion."""
         messages = [{"role": "user", "content": question}]
         body = {"model": "bookwheel", "messages": messages, "vector_store_ids": [store_id]}
         return self.call("POST", "/v1/chat/completions", json=body)
+
+    def jobs(self, *, state: JobState | None = None, store_id: str | None = None) -> Iterator[Job]:
+        """Documents that wait, run or failed, longest unchanged first."""
+        return cast("Iterator[Job]", self.pages("/v1/jobs", **_given(state=state, store_id=store_id)))
+
+    def retry_job(self, id: str) -> None:
+        """Do a failed, cancelled or waiting-to-retry job now. Raises NotFoundError for others."""
+        self.call("POST", f"/v1/jobs/{id}/retry")
+
+    def retry_jobs(self, *, store_id: str | None = None) -> int:
+        """Retry every failed job, of one store or of all; returns how many."""
+        return int(self.call("POST", "/v1/jobs/retry", params=_given(store_id=store_id))["retried"])
+
+    def cancel_job(self, id: str) -> None:
+        """End an unfinished job; what was live stays live. Raises NotFoundError for others."""
+        self.call("POST", f"/v1/jobs/{id}/cancel")
+
+    def drop_job(self, id: str) -> None:
+        """Forget a failed or cancelled job: the document goes back to what is live of it, or away. Raises NotFoundError
+        for others."""
+        self.call("DELETE", f"/v1/jobs/{id}")
+
+    def add_source(self, store_id: str, kind: str, **fields: Any) -> Source:
+        """Keep a store in step with a place: `kind` is directory (`path`), urls (`urls`) or sitemap (`url`); the other
+        fields, such as `every_seconds`, are those of POST /v1/sources."""
+        body = {"kind": kind, "vector_store_id": store_id, **fields}
+        return cast("Source", self.call("POST", "/v1/sources", json=body))
+
+    def sources(self) -> Iterator[Source]:
+        """All sources, oldest first."""
+        return cast("Iterator[Source]", self.pages("/v1/sources", order="asc"))
+
+    def source(self, id: str) -> Source:
+        """One source, with its first failures. Raises NotFoundError."""
+        return cast("Source", self.call("GET", f"/v1/sources/{id}"))
+
+    def change_source(self, id: str, **fields: Any) -> Source:
+        """Change the given fields of a source, also `paused`. Raises NotFoundError."""
+        return cast("Source", self.call("POST", f"/v1/sources/{id}", json=fields))
+
+    def run_source(self, id: str) -> Source:
+        """Run a source now and wait for the end of that run. Raises NotFoundError."""
+        before = self.call("POST", f"/v1/sources/{id}/run")["runs"]
+        while (source := self.source(id))["runs"] == before:
+            time.sleep(POLL_SECONDS[1])
+        return source
+
+    def delete_source(self, id: str, *, keep_documents: bool = False) -> None:
+        """Remove a source, with its documents unless they are to be kept. Raises NotFoundError."""
+        self.call("DELETE", f"/v1/sources/{id}", params={"keep_documents": keep_documents})
+
+    def status(self) -> Status:
+        """Counts of stores, documents and jobs, and what runs there."""
+        return cast("Status", self.call("GET", "/v1/status"))
+
+    def orphans(self, *, repair: bool = False) -> dict[str, int]:
+        """What a backend holds that the catalog does not, or the other way round, by kind; `repair` puts it right."""
+        return dict(self.call("POST" if repair else "GET", "/v1/orphans")["counts"])
+
+    def deliveries(self, webhook_id: str) -> Iterator[Delivery]:
+        """The log of a webhook endpoint, newest first. Raises NotFoundError."""
+        return cast("Iterator[Delivery]", self.pages(f"/v1/webhook_endpoints/{webhook_id}/deliveries"))
+
+
+def _given(**parameters: str | None) -> dict[str, str]:
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
+def _document_path(store_id: str, external_id: str) -> str:
+    return f"/v1/vector_stores/{store_id}/documents/{quote(external_id, safe='')}"
 
 
 def _check_chunking(store: Mapping[str, Any], wanted: str | None) -> None:

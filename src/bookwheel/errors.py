@@ -71,7 +71,7 @@ class InvalidRequestError(BookwheelError):
 
 
 class InvalidFilterError(InvalidRequestError):
-    """The filter is not valid. See the filter grammar in docs/api.md."""
+    """The filter is not valid. See the filter grammar in docs/api/search.md."""
 
     code = "invalid_filter"
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from bookwheel.adding import printable
 from bookwheel.cli_options import FAILED, DataDir, OpenClient, StoreName
-from bookwheel.client import POLL_SECONDS, Client
+from bookwheel.client import Client
 from bookwheel.errors import InvalidRequestError
 
 UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -38,7 +38,7 @@ def sources_app(open_client: OpenClient, out: Console) -> typer.Typer:
     def run(id: SourceId, data_dir: DataDir = None) -> None:
         """Run a source now and wait for its end."""
         with open_client(data_dir) as client:
-            ended = _run(client, _find(client, id))
+            ended = client.run_source(_find(client, id))
         out.print(_counts_line(ended), highlight=False)
         if ended["last_error"]:
             out.print(f"[red]✗[/red] {printable(ended['last_error']['message'])}", highlight=False, soft_wrap=True)
@@ -126,15 +126,6 @@ def _modify(open_client: OpenClient, out: Console, data_dir: Path | None, id: st
     with open_client(data_dir) as client:
         changed = client.call("POST", f"/v1/sources/{_find(client, id)}", json={"paused": paused})
     out.print(f"{changed['id']} is {changed['status']}", highlight=False)
-
-
-def _run(client: Client, id: str) -> dict[str, Any]:
-    before = client.call("POST", f"/v1/sources/{id}/run")["runs"]
-    while True:
-        source = client.call("GET", f"/v1/sources/{id}")
-        if source["runs"] > before:
-            return source
-        time.sleep(POLL_SECONDS[1])
 
 
 def _find(client: Client, given: str) -> str:

@@ -149,6 +149,23 @@ def test_an_endpoint_is_tried_out(client: openai.OpenAI, receiver: Receiver) -> 
         client.webhooks.retrieve(made.id)
 
 
+def test_a_secret_is_rotated(client: openai.OpenAI, receiver: Receiver) -> None:
+    """What is sent from then on is signed with the new one alone; keeping the old one is refused with the remedy."""
+    made = client.webhooks.create(name="a", url=receiver.url, event_types=["response.failed"])
+    rotated = client.webhooks.rotate_secret(made.id)
+    assert (rotated.id, rotated.url) == (made.id, made.url)
+    assert rotated.signing_secret not in ("", made.signing_secret)
+    assert rotated.signing_secret.endswith((rotated.signing_secret_hint or "?")[-5:])
+    client.webhooks.test(made.id, event_type="response.failed")
+    ((headers, body),) = receiver.of("response.failed")
+    openai.OpenAI(api_key="x", webhook_secret=rotated.signing_secret).webhooks.verify_signature(body, headers)
+    with pytest.raises(openai.InvalidWebhookSignatureError):
+        openai.OpenAI(api_key="x", webhook_secret=made.signing_secret).webhooks.verify_signature(body, headers)
+    with pytest.raises(openai.BadRequestError, match="Only one secret"):
+        client.webhooks.rotate_secret(made.id, keep_old_secret_active_for_24_hours=True)
+    client.webhooks.delete(made.id)
+
+
 def test_private_addresses_are_refused(live_server: LiveServer, receiver: Receiver) -> None:
     """A server that is not told to trust its network sends nothing into it, and says how to allow it."""
     with openai.OpenAI(base_url=f"{live_server.url}/v1", api_key="anything", max_retries=0) as client:

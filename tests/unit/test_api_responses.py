@@ -21,6 +21,7 @@ from bookwheel.testing import memory_ports
 from bookwheel.testing.desk import Desk
 from bookwheel.types import DEFAULT_TENANT, Hit, Scope, Store
 
+RESULTS = "file_search_call.results"
 TEXT = "The bookwheel was described by Ramelli."
 MORE = "The windmill was described by others."
 ORDER = [
@@ -144,6 +145,32 @@ async def test_results_come_when_they_are_included(client: httpx.AsyncClient, st
     (result,) = made["output"][0]["results"]
     assert (result["filename"], result["text"], result["attributes"]) == ("wheel", TEXT, {"year": 1588})
     assert 0 <= result["score"] <= 1
+
+
+@pytest.mark.parametrize("name", ["include", "include[]"])
+async def test_results_of_a_stored_response_come_when_asked_for(
+    client: httpx.AsyncClient, store: Store, name: str
+) -> None:
+    """Whether or not the request that made it asked for them; without asking they are not shown."""
+    for made in (await create(client, asking(store)), await create(client, asking(store, include=[RESULTS]))):
+        url = f"/v1/responses/{made['id']}"
+        assert (await client.get(url)).json()["output"][0]["results"] is None
+        assert (await client.get(url, params={name: "message.input_image.image_url"})).json()["output"][0][
+            "results"
+        ] is None
+        asked = (await client.get(url, params={name: RESULTS})).json()
+        assert [result["text"] for result in asked["output"][0]["results"]] == [TEXT]
+        Response.model_validate(asked)
+
+
+async def test_events_show_results_to_those_who_ask(client: httpx.AsyncClient, store: Store) -> None:
+    """The last event of a stream that is told again has them; without asking none has."""
+    made = await create(client, asking(store, include=[RESULTS]))
+    url = f"/v1/responses/{made['id']}?stream=true"
+    plain = (await client.get(url)).text
+    assert '"results":[' not in plain
+    asked = (await client.get(f"{url}&include={RESULTS}")).text
+    assert asked.count('"results":[') == 2
 
 
 async def test_filters_and_limits_reach_the_search(client: httpx.AsyncClient, store: Store) -> None:

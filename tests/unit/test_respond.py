@@ -224,7 +224,7 @@ async def test_followers_see_every_event_while_it_is_written(ports: Ports) -> No
     await desk.add(store, "The bookwheel was described by Ramelli.")
     gate, kept = asyncio.Event(), await queued(desk, store)
     transport = httpx.ASGITransport(app=create_app(ports, Settings()))
-    url = f"/v1/responses/{kept.body['id']}?stream=true&starting_after="
+    url = f"/v1/responses/{kept.body['id']}?stream=true&include=file_search_call.results&starting_after="
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         early = [asyncio.create_task(client.get(f"{url}{after}")) for after in (-1, 4)]
         generator = Scripted("It is [1]. ", "So it is [1]. ", gate=gate)

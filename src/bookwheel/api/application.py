@@ -17,6 +17,7 @@ from bookwheel.api import (
     jobs,
     mcp,
     models,
+    openapi,
     plain_search,
     rerank,
     responses,
@@ -47,6 +48,7 @@ def create_app(ports: Ports, settings: Settings, **options: Any) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,  # an id may end in a slash
         default_response_class=JSON,
+        generate_unique_id_function=lambda route: route.name,
         telemetry=OFF,
         **{"lifespan": mcp.lifespan, **options},
     )
@@ -74,6 +76,7 @@ def create_app(ports: Ports, settings: Settings, **options: Any) -> FastAPI:
         app.include_router(module.routes)
     mcp.install(app, ports, settings)
     failures.install(app)
+    openapi.install(app)
     app.add_middleware(Idempotency)
     app.add_middleware(Attendant)
     return app

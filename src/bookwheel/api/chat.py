@@ -1,7 +1,7 @@
 """/v1/chat/completions: a question in, a cited answer out, whole or streamed."""
 
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from time import time
@@ -9,13 +9,15 @@ from typing import Any
 
 import orjson
 import structlog
-from starlette.responses import Response, StreamingResponse
+from starlette.requests import Request
+from starlette.responses import Response
 
 from bookwheel import answer as walk
 from bookwheel.access import within
 from bookwheel.api import conversation
 from bookwheel.api.bodies import ChatCreate
 from bookwheel.api.conversation import Message
+from bookwheel.api.event_stream import event_stream, unless_left
 from bookwheel.api.shapes import answer_details, citation_object
 from bookwheel.api.store_choice import answering_stores
 from bookwheel.api.usage import chat_usage
@@ -56,11 +58,11 @@ class Asked:
 
 
 @routes.post("/v1/chat/completions")
-async def complete(body: ChatCreate, ports: ThePorts, scope: TheScope) -> Response:
+async def complete(body: ChatCreate, request: Request, ports: ThePorts, scope: TheScope) -> Response:
     """Answer the last user message from the stores named in `vector_store_ids` or in the model."""
     asked = await _resolve(body, ports, scope)
     if body.stream:
-        return await _streamed(asked, ports)
+        return await _streamed(asked, request, ports)
     answer = await walk.answer(asked.question, **asked.arguments(ports))
     return JSON(_completion(asked, answer, _usage(asked, answer, ports)))
 
@@ -119,17 +121,14 @@ def _completion(asked: Asked, answer: Answer, usage: Mapping[str, int]) -> dict[
     }
 
 
-async def _streamed(asked: Asked, ports: Ports) -> Response:
+async def _streamed(asked: Asked, request: Request, ports: Ports) -> Response:
     pieces = walk.stream(asked.question, **asked.arguments(ports))
     # The first words are fetched before the response begins, so that early errors keep their status.
-    first = await _first_words(pieces)
-    headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-    return StreamingResponse(
-        _events(asked, first, pieces, ports), media_type="text/event-stream; charset=utf-8", headers=headers
-    )
+    first = await unless_left(_first_words(pieces), request=request)
+    return event_stream(_events(asked, first, pieces, ports))
 
 
-async def _first_words(pieces: AsyncIterator[walk.AnswerPiece]) -> walk.AnswerPiece:
+async def _first_words(pieces: AsyncGenerator[walk.AnswerPiece, None]) -> walk.AnswerPiece:
     async for piece in pieces:
         if piece.text or piece.answer is not None:
             return piece
@@ -137,8 +136,8 @@ async def _first_words(pieces: AsyncIterator[walk.AnswerPiece]) -> walk.AnswerPi
 
 
 async def _events(
-    asked: Asked, first: walk.AnswerPiece, rest: AsyncIterator[walk.AnswerPiece], ports: Ports
-) -> AsyncIterator[bytes]:
+    asked: Asked, first: walk.AnswerPiece, rest: AsyncGenerator[walk.AnswerPiece, None], ports: Ports
+) -> AsyncGenerator[bytes, None]:
     yield _event(_chunk(asked, {"role": "assistant", "content": "", "refusal": None}))
     try:
         async with aclosing(_chained(first, rest)) as pieces:
@@ -157,11 +156,12 @@ async def _events(
 
 
 async def _chained(
-    first: walk.AnswerPiece, rest: AsyncIterator[walk.AnswerPiece]
+    first: walk.AnswerPiece, rest: AsyncGenerator[walk.AnswerPiece, None]
 ) -> AsyncGenerator[walk.AnswerPiece, None]:
-    yield first
-    async for piece in rest:
-        yield piece
+    async with aclosing(rest):
+        yield first
+        async for piece in rest:
+            yield piece
 
 
 def _last_chunks(asked: Asked, answer: Answer, ports: Ports) -> list[dict[str, Any]]:

@@ -86,6 +86,8 @@ def _http_words(request: Request, error: HTTPException) -> tuple[str, str]:
     where = f"{request.method} {request.url.path[:200]}"
     words = {
         404: ("unknown_url", f"Unknown path: {where}. The routes are listed in /openapi.json."),
+        400: ("invalid_request", str(error.detail)),
         405: ("method_not_allowed", f"The path exists, but not with this method: {where}."),
+        416: ("range_not_satisfiable", str(error.detail)),
     }
     return words.get(error.status_code, ("http_error", str(error.detail)))

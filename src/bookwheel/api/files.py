@@ -2,12 +2,17 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Query
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
+from starlette.types import Message, Receive, Send
+from starlette.types import Scope as Connection
 
 from bookwheel.api.idempotency import once_for_form
 from bookwheel.api.ids import parse, public
@@ -22,6 +27,7 @@ from bookwheel.types import File, Scope
 PURPOSES = frozenset({"assistants", "batch", "fine-tune", "vision", "user_data", "evals"})
 MIN_LIFE, MAX_LIFE = 3600, 30 * 24 * 3600  #: seconds until a file goes by itself
 _SECONDS = re.compile(r"[0-9]{1,9}")
+BAD_RANGE = "The file has no such range. Ask for bytes=FIRST-LAST within its size, or leave Range out."
 SCAN = 1000  #: files read at once when a list is narrowed to a purpose
 
 routes = router("files", streams=True)
@@ -107,13 +113,32 @@ async def get_file(file_id: str, ports: ThePorts, scope: TheScope) -> Response:
     return JSON(file_object(await ports.files.get(parse("file", file_id), scope=scope)))
 
 
+class Download(FileResponse):
+    """A file whose bad ranges are refused in the shape of every error, not in Starlette's plain text."""
+
+    async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
+        """Send the file or the ranges of it that are asked for. Raises HTTPException for ranges that it has not."""
+        refused: Message = {}
+
+        async def passed(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] >= HTTPStatus.BAD_REQUEST:
+                refused.update(message)
+            elif not refused:
+                await send(message)
+
+        await super().__call__(scope, receive, passed)
+        if refused:
+            kept = {name: value for name, value in Headers(raw=refused["headers"]).items() if name == "content-range"}
+            raise HTTPException(refused["status"], BAD_RANGE, kept)
+
+
 @routes.get("/v1/files/{file_id}/content")
 async def content(file_id: str, ports: ThePorts, scope: TheScope) -> Response:
     """The bytes as they were uploaded."""
     file = await ports.files.get(parse("file", file_id), scope=scope)
     path = await ports.blobs.path(file.sha256)
     # Never shown in place: a file of a stranger must not run as a page of ours.
-    return FileResponse(
+    return Download(
         path,
         media_type="application/octet-stream",
         filename=file.filename,

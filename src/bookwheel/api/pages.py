@@ -25,7 +25,7 @@ class Page:
 async def _page(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     after: str | None = None,
-    before: str | None = None,
+    before: Annotated[str | None, Query(include_in_schema=False)] = None,
     order: Order = "desc",
 ) -> Page:
     if before is not None:

@@ -1,9 +1,10 @@
 """A response as it is told: OpenAI's object, and the events by which it grows, numbered from 0.
 
-What is kept and what is streamed is the same: a stream that resumes tells these very events again.
+What is kept and what is streamed is the same: a stream that resumes tells these very events again. What the search
+found is always kept in the finished object, and shown to those who ask for it.
 """
 
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from time import time
@@ -81,6 +82,22 @@ def creation(kept: ModelResponse) -> list[ResponseEvent]:
     return [telling.whole("created"), *([telling.whole("queued")] if kept.background else [])]
 
 
+def without_results(told: Mapping[str, Any]) -> dict[str, Any]:
+    """A response or an event of one, without what its search found."""
+    shown = dict(told)
+    if "output" in shown:
+        shown["output"] = [_unfound(item) for item in shown["output"]]
+    if "response" in shown:
+        shown["response"] = without_results(shown["response"])
+    if "item" in shown:
+        shown["item"] = _unfound(shown["item"])
+    return shown
+
+
+def _unfound(item: dict[str, Any]) -> dict[str, Any]:
+    return {**item, "results": None} if item["type"] == "file_search_call" else item
+
+
 async def tell(kept: ModelResponse, *, ports: Ports) -> AsyncGenerator[ResponseEvent, None]:
     """The events of a kept response behind those of its creation. Raises BookwheelError."""
     asked = ResponseCreate.model_validate(kept.request)
@@ -101,7 +118,7 @@ async def tell_wanted(kept: ModelResponse, wanted: Wanted, *, ports: Ports) -> A
     async with aclosing(walk.stream(wanted.question, **wanted.arguments(ports))) as pieces:
         async for piece in pieces:
             if piece.found is not None:
-                for event in _found(telling, kept, wanted, piece.found):
+                for event in _searched(telling, kept, wanted, piece.found):
                     yield event
                 for event in _writing(telling, message_id):
                     yield event
@@ -121,27 +138,30 @@ def failure(kept: ModelResponse, error: BookwheelError, *, number: int) -> Respo
 
 
 def _searching(telling: Telling, kept: ModelResponse, wanted: Wanted) -> Iterator[ResponseEvent]:
-    item = _call(kept, wanted, status="in_progress")
+    item = _call(kept, wanted, "in_progress", None)
     yield telling.event("output_item.added", output_index=SEARCH, item=item)
     for state in ("in_progress", "searching"):
         yield telling.event(f"file_search_call.{state}", output_index=SEARCH, item_id=item["id"])
 
 
-def _found(telling: Telling, kept: ModelResponse, wanted: Wanted, found: Found) -> Iterator[ResponseEvent]:
-    item = _call(kept, wanted, status="completed", found=found)
-    telling.body["output"] = [item]
+def _searched(telling: Telling, kept: ModelResponse, wanted: Wanted, found: Found) -> Iterator[ResponseEvent]:
+    whole = _call(kept, wanted, "completed", [_result(hit_object(hit)) for hit in found.hits])
+    telling.body["output"] = [whole]
+    # Without what was found when nobody asked: a worker that takes over may find more by now, and still tell the same.
+    item = whole if wanted.shows_results else _unfound(whole)
     yield telling.event("file_search_call.completed", output_index=SEARCH, item_id=item["id"])
     yield telling.event("output_item.done", output_index=SEARCH, item=item)
 
 
-def _call(kept: ModelResponse, wanted: Wanted, *, status: str, found: Found | None = None) -> dict[str, Any]:
-    shown = None if found is None or not wanted.shows_results else [_result(hit_object(hit)) for hit in found.hits]
+def _call(
+    kept: ModelResponse, wanted: Wanted, status: str, results: Sequence[Mapping[str, Any]] | None
+) -> dict[str, Any]:
     return {
         "id": f"fs_{kept.id.hex}",
         "type": "file_search_call",
         "status": status,
         "queries": [wanted.search_query],
-        "results": shown,
+        "results": results,
     }
 
 

@@ -70,6 +70,11 @@ class ResponseCreate(Body):
         return self.store is not False
 
     @property
+    def shows_results(self) -> bool:
+        """What the file search found is asked for."""
+        return RESULTS in (self.include or ())
+
+    @property
     def tool(self) -> FileSearchTool | None:
         """The file search asked for, if any."""
         return next((tool for tool in self.tools if tool.type == "file_search"), None)
@@ -149,7 +154,7 @@ async def resolved(body: ResponseCreate, *, ports: Ports, scope: Scope) -> Wante
         history=history,
         search_query=self_contained(text, history),
         said=[one for one in said if one],
-        shows_results=RESULTS in (body.include or ()),
+        shows_results=body.shows_results,
         scope=within(scope, *stores),
         space=space,
         max_tokens=body.max_output_tokens,

@@ -1,7 +1,7 @@
 """/v1/responses: a question in, a cited answer out as typed items, at once, streamed or in the background."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,14 +11,15 @@ from uuid import UUID, uuid4
 import orjson
 import structlog
 from fastapi import Query
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from bookwheel.api.attributes import checked_metadata
 from bookwheel.api.conversation import Message
+from bookwheel.api.event_stream import event_stream
 from bookwheel.api.ids import parse, public
 from bookwheel.api.pages import ThePage, listed
-from bookwheel.api.response_events import creation, failure, new_body, tell_wanted
-from bookwheel.api.response_requests import ResponseCreate, Wanted, previous_id, resolved
+from bookwheel.api.response_events import creation, failure, new_body, tell_wanted, without_results
+from bookwheel.api.response_requests import RESULTS, ResponseCreate, Wanted, previous_id, resolved
 from bookwheel.api.shapes import seconds
 from bookwheel.api.wiring import JSON, ThePorts, TheScope, router
 from bookwheel.background import patience
@@ -29,7 +30,8 @@ from bookwheel.types import ModelResponse, ResponseEvent, Scope
 POLL_SECONDS, SLOWEST_POLL_SECONDS = 0.05, 0.5  #: between looks for more events of a response that is followed
 EVENTS_AT_ONCE = 500
 ENDS = frozenset({"response.completed", "response.incomplete"})  #: told when the response is stored
-STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+
+Included = Annotated[list[str] | None, Query(max_length=100)]
 
 routes = router("responses")
 log = structlog.get_logger("bookwheel.api.responses")
@@ -45,10 +47,12 @@ async def create_response(body: ResponseCreate, ports: ThePorts, scope: TheScope
     kept = _new(body, scope)
     if body.background:
         await ports.responses.create(kept, scope=scope, events=creation(kept))
-        return _stream(_followed(kept.id, -1, ports, scope)) if body.stream else JSON(kept.body)
+        if not body.stream:
+            return JSON(kept.body)
+        return _stream(_followed(kept.id, -1, ports, scope), results=body.shows_results)
     if body.stream:
-        return _stream(_streamed(kept, wanted, ports, scope))
-    return JSON(await _whole(kept, wanted, ports, scope))
+        return _stream(_streamed(kept, wanted, ports, scope), results=body.shows_results)
+    return _whole_body(await _whole(kept, wanted, ports, scope), results=body.shows_results)
 
 
 @routes.get("/v1/responses/{response_id}")
@@ -58,10 +62,16 @@ async def get_response(
     scope: TheScope,
     stream: Annotated[bool, Query()] = False,
     starting_after: Annotated[int, Query(ge=-1, le=2**31 - 1)] = -1,
+    include: Included = None,
+    includes: Annotated[Included, Query(alias="include[]")] = None,
 ) -> Response:
-    """A stored response as it is now; with `stream` its events behind the number `starting_after`, to the end."""
+    """A stored response as it is now; with `stream` its events behind the number `starting_after`, to the end. With
+    `include=file_search_call.results`, also spelt `include[]`, what its search found too."""
     kept = await ports.responses.get(parse("response", response_id), scope=scope)
-    return _stream(_followed(kept.id, starting_after, ports, scope)) if stream else JSON(kept.body)
+    results = RESULTS in (*(include or ()), *(includes or ()))
+    if stream:
+        return _stream(_followed(kept.id, starting_after, ports, scope), results=results)
+    return _whole_body(kept.body, results=results)
 
 
 @routes.post("/v1/responses/{response_id}/cancel")
@@ -70,7 +80,7 @@ async def cancel_response(response_id: str, ports: ThePorts, scope: TheScope) ->
     parsed = parse("response", response_id)
     if not (await ports.responses.get(parsed, scope=scope)).background:
         raise InvalidRequestError("Only a response with background=true can be cancelled.", param="response_id")
-    return JSON((await ports.responses.cancel(parsed, scope=scope)).body)
+    return _whole_body((await ports.responses.cancel(parsed, scope=scope)).body, results=False)
 
 
 @routes.delete("/v1/responses/{response_id}")
@@ -163,14 +173,19 @@ async def _followed(response_id: UUID, after: int, ports: Ports, scope: Scope) -
         wait = POLL_SECONDS if events else min(SLOWEST_POLL_SECONDS, wait * 1.5)
 
 
-def _stream(events: AsyncGenerator[ResponseEvent, None]) -> Response:
-    return StreamingResponse(_lines(events), media_type="text/event-stream; charset=utf-8", headers=STREAM_HEADERS)
+def _whole_body(body: Mapping[str, Any], *, results: bool) -> Response:
+    return JSON(body if results else without_results(body))
 
 
-async def _lines(events: AsyncGenerator[ResponseEvent, None]) -> AsyncIterator[bytes]:
+def _stream(events: AsyncGenerator[ResponseEvent, None], *, results: bool) -> Response:
+    return event_stream(_lines(events, results=results))
+
+
+async def _lines(events: AsyncGenerator[ResponseEvent, None], *, results: bool) -> AsyncGenerator[bytes, None]:
     async with aclosing(events):
         async for event in events:
-            data = orjson.dumps(event, option=orjson.OPT_SERIALIZE_NUMPY)
+            shown = event if results else without_results(event)
+            data = orjson.dumps(shown, option=orjson.OPT_SERIALIZE_NUMPY)
             yield b"event: " + str(event["type"]).encode() + b"\ndata: " + data + b"\n\n"
 
 

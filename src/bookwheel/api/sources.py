@@ -30,7 +30,8 @@ FIELDS = {  #: of a source's config, by kind; the first is where it is
 SHOWN_FAILURES = 20
 
 Text = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")]
-Patterns = Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=100)]
+Pattern = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00]*$")]
+Patterns = Annotated[list[Pattern], Field(max_length=100)]
 
 routes = router("sources")
 
@@ -177,11 +178,15 @@ def _checked(kind: SourceKind, before: Mapping[str, Any], body: SourceModify, se
 def _checked_directory(path: str, settings: Settings) -> str:
     if not Path(path).is_absolute():
         raise InvalidRequestError(f"path must be absolute, not {path!r}.", param="path")
-    if not allowed_root(path, settings):
+    try:
+        is_allowed, is_directory = allowed_root(path, settings), Path(path).is_dir()
+    except OSError as error:  # such as a name that is too long
+        raise InvalidRequestError(f"{path[:80]}... cannot be looked at: {error.strerror}.", param="path") from None
+    if not is_allowed:
         raise InvalidRequestError(
             f"{path} is not below BOOKWHEEL_SOURCE_ROOTS ({settings.source_roots or 'none'}).", param="path"
         )
-    if not Path(path).is_dir():
+    if not is_directory:
         raise InvalidRequestError(f"{path} is not a directory on the server. Check the path.", param="path")
     return str(Path(path))
 

@@ -42,6 +42,12 @@ class WebhookCreate(Body):
     event_types: list[EventType] = Field(min_length=1, max_length=100)
 
 
+class SecretRotate(Body):
+    """POST /v1/webhook_endpoints/{id}/rotate_secret."""
+
+    keep_old_secret_active_for_24_hours: bool = False
+
+
 class WebhookTest(Body):
     """POST /v1/webhook_endpoints/{id}/test."""
 
@@ -57,7 +63,7 @@ async def create_webhook(body: WebhookCreate, ports: ThePorts, scope: TheScope) 
     made = await ports.webhooks.create(
         body.name, scope=scope, url=_checked(body.url), event_types=_once(body.event_types), secret=secret
     )
-    return JSON(webhook_object(made) | {"signing_secret": SECRET_PREFIX + b64encode(secret).decode()})
+    return JSON(_with_secret(made))
 
 
 @routes.get("/v1/webhook_endpoints")
@@ -93,6 +99,21 @@ async def modify_webhook(webhook_id: str, body: WebhookModify, ports: ThePorts, 
         event_types=None if body.event_types is None else _once(body.event_types),
     )
     return JSON(webhook_object(changed))
+
+
+@routes.post("/v1/webhook_endpoints/{webhook_id}/rotate_secret")
+async def rotate_secret(
+    webhook_id: str, ports: ThePorts, scope: TheScope, body: SecretRotate | None = None
+) -> Response:
+    """Sign with a new secret from the next attempt on, and never again with the old one. It is shown only here."""
+    if body and body.keep_old_secret_active_for_24_hours:
+        raise InvalidRequestError(
+            "Only one secret is active at a time. Leave keep_old_secret_active_for_24_hours out, and have the receiver"
+            " answer 5xx until it knows the new secret: what it misses is sent again.",
+            param="keep_old_secret_active_for_24_hours",
+        )
+    secret = secrets.token_bytes(SECRET_BYTES)
+    return JSON(_with_secret(await ports.webhooks.update(parse("webhook", webhook_id), scope=scope, secret=secret)))
 
 
 @routes.delete("/v1/webhook_endpoints/{webhook_id}")
@@ -144,6 +165,11 @@ def webhook_object(endpoint: WebhookEndpoint) -> dict[str, Any]:
         "event_types": list(endpoint.event_types),
         "signing_secret_hint": f"{SECRET_PREFIX}...{b64encode(endpoint.secret).decode()[-5:]}",
     }
+
+
+def _with_secret(endpoint: WebhookEndpoint) -> dict[str, Any]:
+    """What its caller sees once."""
+    return webhook_object(endpoint) | {"signing_secret": SECRET_PREFIX + b64encode(endpoint.secret).decode()}
 
 
 def delivery_object(delivery: Delivery) -> dict[str, Any]:

@@ -83,6 +83,7 @@ class Webhooks(Protocol):
         name: str | None = None,
         url: str | None = None,
         event_types: Sequence[str] | None = None,
+        secret: bytes | None = None,
     ) -> WebhookEndpoint:
         """Change what is not None; deliveries on their way go by it at their next attempt. Raises NotFoundError."""
 

@@ -73,6 +73,15 @@ class DocumentsContract(PortsContract):
         assert await desk.claims(again) == []
         assert [hit.attributes for hit in await desk.hydrate(chunks, store)] == [{"year": 2025}]
 
+    async def test_numbers_come_back_as_they_were(self, desk: Desk) -> None:
+        """Also those that are larger than any whole number of 64 bits, and the largest of these."""
+        numbers = {"a": 1e300, "b": -1e19, "c": 2**63 - 1, "d": -(2**63), "e": 0.1, "f": 5e-324, "g": 1.5e308}
+        store = await desk.store()
+        document = await desk.put(store, "text", attributes=numbers)
+        kept = await desk.ports.documents.get(document.id, scope=desk.scope(store))
+        assert kept.attributes == numbers
+        assert [type(kept.attributes[name]) for name in "abcdefg"] == [float, float, int, int, float, float, float]
+
     async def test_update_changes_attributes_and_access_alone(self, desk: Desk) -> None:
         """Both hold at once, for texts and files alike, without a new version; what is not given stays."""
         store, file = await desk.store(), await desk.file()

@@ -88,7 +88,9 @@ class WebhooksContract(PortsContract):
             made.id, scope=desk.scope(), url="https://example.org/2", event_types=["response.failed"]
         )
         assert (changed.name, changed.url) == ("other", "https://example.org/2")
-        assert changed.event_types == ("response.failed",)
+        assert (changed.event_types, changed.secret) == (("response.failed",), made.secret)
+        changed = await desk.ports.webhooks.update(made.id, scope=desk.scope(), secret=b"another")
+        assert (changed.name, changed.event_types, changed.secret) == ("other", ("response.failed",), b"another")
 
     @pytest.mark.parametrize("status", ["completed", "failed", "incomplete"])
     async def test_the_end_of_a_response_is_told(self, desk: Desk, status: str) -> None:

@@ -60,6 +60,7 @@ class MemoryWebhooks:
         name: str | None = None,
         url: str | None = None,
         event_types: Sequence[str] | None = None,
+        secret: bytes | None = None,
     ) -> WebhookEndpoint:
         """See ports.Webhooks."""
         endpoint = await self.get(endpoint_id, scope=scope)
@@ -68,6 +69,7 @@ class MemoryWebhooks:
             name=endpoint.name if name is None else name,
             url=endpoint.url if url is None else url,
             event_types=endpoint.event_types if event_types is None else tuple(event_types),
+            secret=endpoint.secret if secret is None else secret,
             updated_at=self.database.now(),
         )
         return changed

@@ -5,10 +5,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
+import orjson
 import psycopg
 from pgvector.psycopg import register_vector_async
 from psycopg import AsyncConnection, errors
 from psycopg.rows import TupleRow
+from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from bookwheel.errors import DatabaseUnavailableError, StorageFullError
@@ -102,6 +104,7 @@ class Database:
         for name, value in self._session.items():
             await connection.execute("SELECT set_config(%s, %s, false)", (name, value))
         await register_vector_async(connection)
+        set_json_loads(orjson.loads, connection)  # 1e300 comes back from jsonb as digits: here it stays a float
 
     async def fetch(self, query: str, parameters: Any = ()) -> list[TupleRow]:
         """All rows of one statement, in binary."""

@@ -17,7 +17,7 @@ DELIVERY = (
 ENDPOINT_COLUMNS = ENDPOINT.count(",") + 1
 UPDATE = f"""
 UPDATE webhook_endpoints w SET name = coalesce(%s, w.name), url = coalesce(%s, w.url),
-    event_types = coalesce(%s, w.event_types), updated_at = clock_timestamp()
+    event_types = coalesce(%s, w.event_types), secret = coalesce(%s, w.secret), updated_at = clock_timestamp()
 WHERE w.id = %s AND w.tenant_id = %s RETURNING {ENDPOINT}
 """
 CLAIM = f"""
@@ -89,10 +89,11 @@ class PostgresWebhooks:
         name: str | None = None,
         url: str | None = None,
         event_types: Sequence[str] | None = None,
+        secret: bytes | None = None,
     ) -> WebhookEndpoint:
         """See ports.Webhooks."""
         types = None if event_types is None else [*event_types]
-        changed = await self.database.fetch(UPDATE, (name, url, types, endpoint_id, scope.tenant_id))
+        changed = await self.database.fetch(UPDATE, (name, url, types, secret, endpoint_id, scope.tenant_id))
         if not changed:
             raise _unknown(endpoint_id)
         return _endpoint(changed[0])
