@@ -35,8 +35,8 @@ from bookwheel.parse import parse
 from bookwheel.types import Chunking
 from harness import DATA, Figure, Server, load, median, report, running
 
-PASSAGES, FILES, ROUNDS = 12_000, 600, 5  # starting and ending take a second: some 1 % of so many
-ALONE = 2_000  # texts for the embedder alone
+PASSAGES, FILES, ROUNDS = 12_000, 300, 5  # starting and ending take a second: 1 to 2 % of so many
+ALONE = 1_500  # texts for the embedder alone
 LARGEST_FILE = 400_000  # bytes: a sample of pages, not of books
 PASSAGES_BAR, FILES_BAR, AGAIN_BAR = 90, 85, 20
 MENTIONED = 0.005  # milliseconds a text

@@ -6,29 +6,23 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self, cast
+from typing import Any, BinaryIO, Literal, Self, cast
 from urllib.parse import quote
 
 import httpx
 import orjson
 
 from bookwheel.errors import BookwheelError, ConflictError, NotFoundError, UnavailableError
-from bookwheel.replies import (
-    Delivery,
-    Document,
-    DocumentStatus,
-    Job,
-    JobState,
-    LineResult,
-    Passage,
-    Ranked,
-    Source,
-    Status,
-)
+from bookwheel.replies.answers import Ranked
+from bookwheel.replies.service import Delivery, Job, Source, Status, WholeSource
+from bookwheel.replies.stores import Document, LineResult, Passage
 
 TIMEOUT = httpx.Timeout(60.0, connect=5.0, write=600.0)
 POLL_SECONDS = (0.05, 0.1, 0.2, 0.2, 0.5)  # between looks while waiting; the last one goes on
 PAGE = 100
+
+DocumentStatus = Literal["in_progress", "completed", "failed", "cancelled"]
+JobState = Literal["waiting", "running", "retrying", "paused", "failed", "cancelled"]
 
 
 class RequestFailedError(BookwheelError):
@@ -242,9 +236,9 @@ class Client:
         """All sources, oldest first."""
         return cast("Iterator[Source]", self.pages("/v1/sources", order="asc"))
 
-    def source(self, id: str) -> Source:
+    def source(self, id: str) -> WholeSource:
         """One source, with its first failures. Raises NotFoundError."""
-        return cast("Source", self.call("GET", f"/v1/sources/{id}"))
+        return cast("WholeSource", self.call("GET", f"/v1/sources/{id}"))
 
     def change_source(self, id: str, **fields: Any) -> Source:
         """Change the given fields of a source, also `paused`. Raises NotFoundError."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import Counter
 from datetime import UTC, datetime
 from time import time
 from typing import Literal, get_args
@@ -30,6 +31,7 @@ EventType = Literal[
 ]
 EVENT_TYPES: tuple[str, ...] = get_args(EventType)
 AT_ONCE = 16  #: deliveries that one worker tries together
+EACH_AT_ONCE = 4  #: from which on an endpoint gets no more: one that is slow holds up no other
 POLL_SECONDS = 0.5  #: between looks for due deliveries
 TIMEOUT_SECONDS = 15.0  #: of one attempt
 LEASE_SECONDS = 60.0  #: an attempt that has not ended by then is made again
@@ -116,7 +118,7 @@ class _Courier:
         self.settings = settings
         self.stop = stop
         self.fetcher = fetcher
-        self.running: set[asyncio.Task[None]] = set()
+        self.running: dict[asyncio.Task[None], UUID] = {}  #: attempts under way, and the endpoint of each
 
     async def run(self) -> None:
         """Try what is due; at the end give what is under way a moment."""
@@ -124,7 +126,7 @@ class _Courier:
             with patience("webhooks"):
                 await self._start()
         if self.running:
-            _, late = await asyncio.wait(self.running, timeout=STOP_SECONDS)
+            _, late = await asyncio.wait(set(self.running), timeout=STOP_SECONDS)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
@@ -138,11 +140,16 @@ class _Courier:
                     pass
 
     async def _start(self) -> None:
-        if free := AT_ONCE - len(self.running):
-            for delivery, endpoint in await self.ports.webhook_runs.claim(lease_seconds=LEASE_SECONDS, limit=free):
+        while limit := min(EACH_AT_ONCE, AT_ONCE - len(self.running)):
+            counts = Counter(self.running.values())
+            busy = [endpoint_id for endpoint_id, count in counts.items() if count >= EACH_AT_ONCE]
+            taken = await self.ports.webhook_runs.claim(lease_seconds=LEASE_SECONDS, limit=limit, without=busy)
+            for delivery, endpoint in taken:
                 task = asyncio.create_task(self._try(delivery, endpoint))
-                self.running.add(task)
-                task.add_done_callback(self.running.discard)
+                self.running[task] = endpoint.id
+                task.add_done_callback(self.running.pop)
+            if len(taken) < limit:
+                break
 
     async def _try(self, delivery: Delivery, endpoint: WebhookEndpoint) -> None:
         age = time() - delivery.created_at.timestamp()

@@ -107,7 +107,7 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
         for address in addresses:
             if not self.allow_private and not is_public(address):
                 raise FetchRefusedError(
-                    f"{host!r} is at {address}, which is not a public address. Use a public one, or set"
+                    f"{host!r} is not a public address. Use one that is, or set"  # what it resolves to stays here
                     " BOOKWHEEL_FETCH_ALLOW_PRIVATE=true on a trusted network."
                 )
 

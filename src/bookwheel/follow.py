@@ -14,7 +14,8 @@ from bookwheel.types import Change
 
 CHANGES_PER_COMMIT = 512
 IDLE_SECONDS = 0.3  # between looks at the outbox when nothing happens
-COMMIT_SECONDS = 0.5  # between commits when much happens: each one makes a segment that must be merged later
+COMMIT_SECONDS = 0.5  # after a small commit, that more may gather: each one makes a segment that must be merged later
+SMALL_COMMIT = 100  # changes
 PAUSE_SECONDS = 1.0  # after an error
 TRIM_EVERY = 50  # commits between trims of the outbox
 
@@ -31,7 +32,7 @@ async def follow(ports: Ports, stop: asyncio.Event) -> None:
             if commits >= TRIM_EVERY:
                 await ports.outbox.trim(await ports.keywords.position())
                 commits = 0
-            pause = COMMIT_SECONDS if 0 < applied < CHANGES_PER_COMMIT else 0.0 if applied else IDLE_SECONDS
+            pause = IDLE_SECONDS if not applied else COMMIT_SECONDS if applied < SMALL_COMMIT else 0.0
         except UnavailableError as error:
             ERRORS.labels("keywords.follow", type(error).__name__).inc()
             log.warning("keyword index waits", reason=error.message)

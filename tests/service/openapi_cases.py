@@ -23,11 +23,11 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from bookwheel.api import objects, objects_of_answers, objects_of_service
 from bookwheel.api.lines import MEDIA_TYPE
+from bookwheel.replies import answers, service, stores
 from tests.service.openapi_world import World
 
-OBJECTS = vars(objects) | vars(objects_of_answers) | vars(objects_of_service)
+OBJECTS = vars(stores) | vars(answers) | vars(service)
 JSON = st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.text() | st.lists(st.text())
 CHECKS = [
     not_a_server_error,

@@ -6,9 +6,9 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from bookwheel import replies
 from bookwheel.client import Client
 from bookwheel.errors import NotFoundError
+from bookwheel.replies import answers, service, stores
 
 LINES = (
     {"id": "whale", "title": "Whales", "text": "The blue whale is the largest animal of the sea."},
@@ -35,17 +35,17 @@ def keeps(kind: Any, reply: Mapping[str, Any]) -> bool:
 def test_documents(client: Client, store: str) -> None:
     """A result for each line, the refused one with its error; what was put is listed, read and found."""
     whale, oak, empty = client.put_documents(store, LINES)
-    assert all(keeps(replies.LineResult, result) for result in (whale, oak, empty))
+    assert all(keeps(stores.LineResult, result) for result in (whale, oak, empty))
     assert (whale["status"], oak["version"]) == ("in_progress", 1)
     assert empty["error"]["code"] == "invalid_document"
     client.wait(store)
     listed = list(client.documents(store, status="completed"))
     assert {one["id"] for one in listed} == {"whale", "oak"}
-    assert all(keeps(replies.Document, one) for one in listed)
+    assert all(keeps(stores.Document, one) for one in listed)
     assert "chunks" not in client.document(store, "whale")
     assert client.document(store, "whale", content=True)["chunks"][0]["text"] == LINES[0]["text"]
     found = client.find("largest animal", vector_store_ids=[store])[0]
-    assert keeps(replies.Passage, found)
+    assert keeps(stores.Passage, found)
     assert found["document"]["external_id"] == "whale"
 
 
@@ -53,7 +53,7 @@ def test_rerank(client: Client) -> None:
     """Best first, as many as asked for."""
     texts = [line["text"] for line in LINES if "text" in line]
     (best,) = client.rerank("What falls from an oak?", texts, top_n=1)
-    assert keeps(replies.Ranked, best)
+    assert keeps(answers.Ranked, best)
     assert best["index"] == 1
 
 
@@ -62,7 +62,7 @@ def test_jobs(client: Client, store: str) -> None:
     client.pause(store)
     list(client.put_documents(store, LINES[:2]))
     first, second = client.jobs(state="paused", store_id=store)
-    assert keeps(replies.Job, first)
+    assert keeps(service.Job, first)
     client.cancel_job(first["id"])
     client.cancel_job(second["id"])
     assert {job["state"] for job in client.jobs(store_id=store)} == {"cancelled"}
@@ -89,7 +89,7 @@ def test_sources(client: Client, store: str, tmp_path: Path) -> None:
     """A source is added, run, changed, listed and removed with its documents."""
     (tmp_path / "tea.md").write_text("Green tea is steeped for two minutes.")
     made = client.add_source(store, "directory", path=str(tmp_path))
-    assert keeps(replies.Source, made)
+    assert keeps(service.Source, made)
     assert client.run_source(made["id"])["runs"] > made["runs"]
     assert client.change_source(made["id"], paused=True)["status"] == "paused"
     assert made["id"] in [one["id"] for one in client.sources()]
@@ -102,7 +102,7 @@ def test_sources(client: Client, store: str, tmp_path: Path) -> None:
 
 def test_the_service(client: Client) -> None:
     """Status, orphans and a webhook's log."""
-    assert keeps(replies.Status, client.status())
+    assert keeps(service.Status, client.status())
     assert set(client.orphans()) == set(client.orphans(repair=True))
     body = {"url": "https://example.com/hook", "event_types": ["response.completed"]}
     hook = client.call("POST", "/v1/webhook_endpoints", json=body)

@@ -12,6 +12,8 @@ import openai
 import pytest
 
 from bookwheel.deliver import (
+    AT_ONCE,
+    EVENT_TYPES,
     FIRST_WAIT_SECONDS,
     GIVEN_UP_SECONDS,
     JITTER,
@@ -190,3 +192,27 @@ async def test_a_worker_delivers_under_one_id(settings: Settings, monkeypatch: p
     assert first[0]["webhook-id"] == second[0]["webhook-id"] == f"wh_{kept.id.hex}"
     assert first[1] == second[1] == kept.payload.encode()
     assert (kept.attempts, kept.http_status, kept.error) == (2, 200, None)
+
+
+async def test_a_slow_endpoint_holds_up_no_other(settings: Settings) -> None:
+    """One that does not answer gets few attempts at once, however much waits for it."""
+    ports = memory_ports()
+    desk, stop, events = Desk(ports=ports, tenant=UUID(int=7)), asyncio.Event(), 2 * AT_ONCE
+
+    async def silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await stop.wait()
+        writer.close()
+
+    slow = await asyncio.start_server(silent, "127.0.0.1", 0)
+    slow_url = f"http://127.0.0.1:{slow.sockets[0].getsockname()[1]}/"
+    async with receiving() as quick, slow, asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        for url in (slow_url, quick.url):
+            await ports.webhooks.create("", scope=desk.scope(), url=url, event_types=EVENT_TYPES, secret=SECRET)
+        for _ in range(events):
+            response = a_response(desk)
+            await ports.responses.create(response, scope=desk.scope(), events=[])
+            await ports.responses.cancel(response.id, scope=desk.scope())
+        tasks.create_task(deliver_webhooks(ports, settings, stop))
+        while len(quick.received) < events:  # noqa: ASYNC110 - a catalog has no events
+            await asyncio.sleep(0.05)
+        stop.set()

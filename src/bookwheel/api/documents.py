@@ -27,6 +27,7 @@ from bookwheel.types import Document, DocumentDraft, FileStatus, Scope, Space, S
 
 MAX_ID = 512  #: characters
 MAX_TITLE = 1024  #: characters
+THREAD_BYTES = 256 << 10  #: of lines, from which on reading them leaves the event loop: vectors take time
 UNCHANGED = "unchanged"
 
 routes = router("documents", streams=True)
@@ -64,7 +65,8 @@ async def _put_one(request: Request, store: Store, scope: Scope, ports: Ports, s
 async def put_lines(lines: Sequence[Line], *, store: Store, scope: Scope, ports: Ports, settings: Settings) -> bytes:
     """Put a batch of lines; returns one JSON line for each, in order. An error of one line is its result."""
     results: list[dict[str, Any]] = [{"line": line.number} for line in lines]
-    read = await asyncio.to_thread(_read, lines, space=store.space)
+    large = sum(len(line.data or b"") for line in lines) > THREAD_BYTES
+    read = await asyncio.to_thread(_read, lines, space=store.space) if large else _read(lines, space=store.space)
     whole = await _with_content(read, scope=scope, ports=ports, settings=settings)
     drafts: list[DocumentDraft] = []
     places: list[int] = []
@@ -82,7 +84,7 @@ async def put_lines(lines: Sequence[Line], *, store: Store, scope: Scope, ports:
 
 
 def _read(lines: Sequence[Line], *, space: Space) -> list[DocumentDraft | Linked | BookwheelError]:
-    """Each line's draft, or why there is none. Many vectors take time: not on the event loop."""
+    """Each line's draft, or why there is none."""
 
     def one(line: Line) -> DocumentDraft | Linked | BookwheelError:
         try:

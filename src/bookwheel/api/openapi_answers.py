@@ -6,23 +6,8 @@ from typing import Any, Final
 from bookwheel.api.files import MAX_LIFE, MIN_LIFE, PURPOSES
 from bookwheel.api.given import FORMS, MAX_PASSAGES
 from bookwheel.api.lines import MEDIA_TYPE
-from bookwheel.api.objects import (
-    Batch,
-    Deleted,
-    Document,
-    DocumentDeleted,
-    DocumentPut,
-    Failure,
-    File,
-    Page,
-    SearchPage,
-    SearchResults,
-    Store,
-    StoreFile,
-    StoreFileContent,
-)
-from bookwheel.api.objects_of_answers import ChatCompletion, Embeddings, InputMessage, Reranked, Response
-from bookwheel.api.objects_of_service import (
+from bookwheel.replies.answers import ChatCompletion, Embeddings, InputMessage, Reranked, Response
+from bookwheel.replies.service import (
     Alive,
     Delivery,
     EventTypes,
@@ -38,6 +23,21 @@ from bookwheel.api.objects_of_service import (
     Webhook,
     WebhookTried,
     WholeSource,
+)
+from bookwheel.replies.stores import (
+    Batch,
+    Deleted,
+    Document,
+    DocumentDeleted,
+    DocumentPut,
+    Failure,
+    File,
+    Page,
+    SearchPage,
+    SearchResults,
+    Store,
+    StoreFile,
+    StoreFileContent,
 )
 
 ANSWERS: Final[Mapping[str, Any]] = {

@@ -1,6 +1,6 @@
 """Kept responses and webhooks, from the caller's side and the worker's."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -100,8 +100,11 @@ class WebhookRuns(Protocol):
     """Deliveries from the worker's side. They come from the ports that end something, in the transaction that ends it:
     ResponseRuns, Responses and Ingestion."""
 
-    async def claim(self, *, lease_seconds: float, limit: int) -> Sequence[tuple[Delivery, WebhookEndpoint]]:
-        """Take those that are due, longest due first, for so long; each claim is an attempt."""
+    async def claim(
+        self, *, lease_seconds: float, limit: int, without: Collection[UUID] = ()
+    ) -> Sequence[tuple[Delivery, WebhookEndpoint]]:
+        """Take those that are due, longest due first, for so long, none of the endpoints `without`; each claim is an
+        attempt."""
 
     async def finish(self, delivery: Delivery, outcome: DeliveryOutcome) -> None:
         """Note how a claimed attempt ended. Nothing happens when another attempt began meanwhile, or it is gone."""

@@ -165,6 +165,14 @@ class WebhookRunsContract(PortsContract):
         assert (where, delivery.attempts, delivery.status) == (place, 1, DeliveryStatus.PENDING)
         assert await due(desk) == []
 
+    async def test_endpoints_that_are_left_out_wait(self, desk: Desk) -> None:
+        """Their deliveries stay due, and the others' come."""
+        slow, other = await endpoint(desk), await endpoint(desk, name="other")
+        await end_response(desk)
+        taken = await desk.ports.webhook_runs.claim(lease_seconds=LEASE_SECONDS, limit=MANY, without=[slow.id])
+        assert [place for _, place in taken if place.tenant_id == desk.tenant] == [other]
+        assert [place for _, place in await due(desk)] == [slow]
+
     async def test_an_attempt_that_never_ends_is_made_again(self, desk: Desk) -> None:
         """When the lease has run out it is claimed again under the same id, and only the last attempt can end it."""
         place = await endpoint(desk)

@@ -1,6 +1,6 @@
 """Webhook endpoints and their deliveries in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
@@ -101,10 +101,13 @@ class MemoryWebhookRuns:
     def __init__(self, database: MemoryDatabase) -> None:
         self.database = database
 
-    async def claim(self, *, lease_seconds: float, limit: int) -> Sequence[tuple[Delivery, WebhookEndpoint]]:
+    async def claim(
+        self, *, lease_seconds: float, limit: int, without: Collection[UUID] = ()
+    ) -> Sequence[tuple[Delivery, WebhookEndpoint]]:
         """See ports.WebhookRuns."""
         now = self.database.now()
-        due = [(_due_at(one), one) for one in self.database.deliveries.values() if _due_at(one) <= now]
+        open_to = [one for one in self.database.deliveries.values() if one.endpoint_id not in without]
+        due = [(_due_at(one), one) for one in open_to if _due_at(one) <= now]
         taken = [
             replace(one, attempts=one.attempts + 1, next_try_at=now + timedelta(seconds=lease_seconds), updated_at=now)
             for _, one in sorted(due, key=lambda pair: pair[0])[:limit]

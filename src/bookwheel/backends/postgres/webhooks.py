@@ -1,6 +1,6 @@
 """Webhook endpoints and their deliveries in PostgreSQL. What is told is written by tell_webhooks (migration 0007)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -23,7 +23,7 @@ WHERE w.id = %s AND w.tenant_id = %s RETURNING {ENDPOINT}
 CLAIM = f"""
 UPDATE webhook_deliveries d SET attempts = d.attempts + 1, updated_at = clock_timestamp(),
     next_try_at = clock_timestamp() + %s * interval '1 second'
-FROM (SELECT id, next_try_at FROM webhook_deliveries WHERE next_try_at <= now()
+FROM (SELECT id, next_try_at FROM webhook_deliveries WHERE next_try_at <= now() AND endpoint_id <> ALL(%s)
       ORDER BY next_try_at LIMIT %s FOR UPDATE SKIP LOCKED) AS due, webhook_endpoints w
 WHERE d.id = due.id AND w.id = d.endpoint_id RETURNING due.next_try_at, {ENDPOINT}, {DELIVERY}
 """
@@ -130,9 +130,12 @@ class PostgresWebhookRuns:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    async def claim(self, *, lease_seconds: float, limit: int) -> list[tuple[Delivery, WebhookEndpoint]]:
+    async def claim(
+        self, *, lease_seconds: float, limit: int, without: Collection[UUID] = ()
+    ) -> list[tuple[Delivery, WebhookEndpoint]]:
         """See ports.WebhookRuns."""
-        found = sorted(await self.database.fetch(CLAIM, (lease_seconds, limit)), key=lambda row: row[0])
+        found = await self.database.fetch(CLAIM, (lease_seconds, list(without), limit))
+        found.sort(key=lambda row: row[0])
         split = 1 + ENDPOINT_COLUMNS
         return [(_delivery(row[split:]), _endpoint(row[1:split])) for row in found]
 

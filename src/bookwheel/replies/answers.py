@@ -1,10 +1,10 @@
-"""The JSON objects of embeddings, rerankings, chats and responses, for the OpenAPI document."""
+"""Embeddings, rerankings, chats and responses."""
 
 from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from bookwheel.api.objects import FoundDetails, Hit, Origin
+from bookwheel.replies.stores import FoundDetails, Hit, Origin
 
 
 class EmbeddingUsage(TypedDict):

@@ -1,4 +1,4 @@
-"""The JSON objects of webhooks, jobs, models, sources and the service itself, for the OpenAPI document."""
+"""Webhooks, jobs, models, sources and the service itself."""
 
 from typing import Any, Literal, NotRequired
 

@@ -1,6 +1,4 @@
-"""The JSON objects that the routes answer with, for the OpenAPI document: files, stores, documents and what is found in
-them. Tests hold the routes to all of them.
-"""
+"""Files, stores, documents, and what is found in them."""
 
 from typing import Any, Generic, Literal, NotRequired, TypeVar
 
@@ -205,6 +203,17 @@ class DocumentPut(TypedDict):
     status: str
 
 
+class LineResult(TypedDict):
+    """What became of one line of an upsert: a document, or an error."""
+
+    line: int  #: from 1
+    id: str | None  #: the caller's; None where the line has none
+    document_id: NotRequired[str]
+    version: NotRequired[int]
+    status: NotRequired[str]
+    error: NotRequired[Problem]
+
+
 class Origin(TypedDict):
     """Where a passage stands."""
 
@@ -244,8 +253,8 @@ class Hit(TypedDict):
     document: Origin
 
 
-class Result(TypedDict):
-    """A passage that was found, in the plain shape."""
+class Passage(TypedDict):
+    """A passage that was found by a plain search; `document` says what it is from, and where in it."""
 
     text: str
     score: float
@@ -274,4 +283,4 @@ class SearchResults(FoundDetails):
     """What a plain search found, best first."""
 
     object: Literal["search.results"]
-    results: list[Result]
+    results: list[Passage]
