@@ -25,9 +25,9 @@ from bookwheel.semantic import Joiner
 from bookwheel.telemetry import ERRORS, INGEST_DOCUMENTS, stage
 from bookwheel.types import Chunk, Chunking, Claim, CutText
 
-DOCUMENTS_PER_CLAIM = 512
+DOCUMENTS_PER_CLAIM = 1024
 BYTES_PER_CLAIM = 4 << 20  # of sources: what one job holds in memory is bounded
-BATCH_CHUNKS = 640  # chunks embedded and written at once: sorted by length 512 texts run 7 % faster than 256
+BATCH_CHUNKS = 1280  # chunks embedded and written at once: sorted by length they run 4 % faster than 640, 2,560 no faster
 MAX_BACKOFF_SECONDS = 60.0
 SUSPECT_DEATHS = 2  # of workers with the document in hand, from which on it is ingested alone
 MAX_DEATHS = 6
