@@ -51,7 +51,7 @@ async def open_ports(settings: Settings, *, writes_keywords: bool) -> "AsyncIter
     """Everything wired and open, closed again at the end. One process at a time may write the keyword index."""
     from bookwheel.backends.postgres.migrate import ensure_space
     from bookwheel.backends.postgres.ports import open_database, postgres_ports
-    from bookwheel.ports import Ports
+    from bookwheel.ports import Embedders, Ports
 
     url = database_url(settings)
     embedder = _embedder(settings, bulk=writes_keywords)
@@ -66,7 +66,7 @@ async def open_ports(settings: Settings, *, writes_keywords: bool) -> "AsyncIter
                 **postgres_ports(database),
                 keywords=keywords,
                 blobs=_blobs(settings),
-                embedders={space.id: embedder},
+                embedders=Embedders({space.id: embedder}),
                 space=space,
                 generator=_generator(settings, embedder),
                 reranker=_reranker(settings, embedder),

@@ -81,13 +81,13 @@ class Client:
 
     def pages(self, path: str, **parameters: str) -> Iterator[dict[str, Any]]:
         """All items of a list, page by page."""
-        after: dict[str, str] = {}
-        while True:
-            page = self.call("GET", path, params={"limit": str(PAGE), **parameters, **after})
-            yield from page["data"]
-            if not page["has_more"]:
-                return
-            after = {"after": page["last_id"]}
+        page: dict[str, Any] | None = self.call("GET", path, params={"limit": str(PAGE), **parameters})
+        while page is not None:
+            shown, page = page, None
+            if shown["has_more"]:  # asked for first: what the caller does with an item may move or remove it
+                after = {"after": shown["last_id"]}
+                page = self.call("GET", path, params={"limit": str(PAGE), **parameters, **after})
+            yield from shown["data"]
 
     def upload(self, filename: str, data: BinaryIO | bytes) -> dict[str, Any]:
         """Upload a file's bytes, streamed."""
@@ -247,7 +247,7 @@ class Client:
     def run_source(self, id: str) -> Source:
         """Run a source now and wait for the end of that run. Raises NotFoundError."""
         before = self.call("POST", f"/v1/sources/{id}/run")["runs"]
-        while (source := self.source(id))["runs"] == before:
+        while (source := self.source(id))["runs"] == before or _is_due(source):
             time.sleep(POLL_SECONDS[1])
         return source
 
@@ -273,7 +273,14 @@ def _given(**parameters: str | None) -> dict[str, str]:
 
 
 def _document_path(store_id: str, external_id: str) -> str:
-    return f"/v1/vector_stores/{store_id}/documents/{quote(external_id, safe='')}"
+    name = quote(external_id, safe="").replace(".", "%2E")  # "..", as it is, would be the way up to the store
+    return f"/v1/vector_stores/{store_id}/documents/{name}"
+
+
+def _is_due(source: Source) -> bool:
+    """It is to run again at once: the run that has ended was under way before."""
+    last, following = source["last_run_at"], source["next_run_at"]
+    return None not in (last, following) and following <= last  # type: ignore[operator]
 
 
 def _check_chunking(store: Mapping[str, Any], wanted: str | None) -> None:

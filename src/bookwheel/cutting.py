@@ -20,7 +20,7 @@ BLOCK_CHARACTERS = 128  # tokenised at once, for each token of a passage: bounds
 MAX_CHARACTERS = 16  # of a passage, for each of its tokens: a word too long to know counts as one token
 
 KNOWN_WORDS = 50_000  # whose tokens are remembered: some 10 MB
-LONGEST_WORD = 64  # characters of a word that may come again
+LONGEST_WORD = 24  # characters of a word that may come again
 BREAK_AT_SPACE = (BertPreTokenizer, Whitespace, WhitespaceSplit)
 
 _WORD = re.compile(r"[^\W_]")

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from collections import Counter
 from datetime import UTC, datetime
 from time import time
 from typing import Literal, get_args
@@ -30,8 +29,8 @@ EventType = Literal[
     "vector_store.file.failed",
 ]
 EVENT_TYPES: tuple[str, ...] = get_args(EventType)
-AT_ONCE = 16  #: deliveries that one worker tries together
-EACH_AT_ONCE = 4  #: from which on an endpoint gets no more: one that is slow holds up no other
+AT_ONCE = 64  #: deliveries that one worker tries together
+EACH_AT_ONCE = 4  #: of one endpoint, which gets no more before these have ended: a slow one holds up no other
 POLL_SECONDS = 0.5  #: between looks for due deliveries
 TIMEOUT_SECONDS = 15.0  #: of one attempt
 LEASE_SECONDS = 60.0  #: an attempt that has not ended by then is made again
@@ -104,7 +103,7 @@ def wait_seconds(attempts: int) -> float:
 
 async def deliver_webhooks(ports: Ports, settings: Settings, stop: asyncio.Event) -> None:
     """Deliver what is due until `stop` is set."""
-    async with Fetcher(settings) as fetcher, asyncio.TaskGroup() as tasks:
+    async with Fetcher(settings, connections=AT_ONCE) as fetcher, asyncio.TaskGroup() as tasks:
         courier = _Courier(ports, settings, stop, fetcher)
         tasks.create_task(courier.run())
         tasks.create_task(courier.sweep())
@@ -119,10 +118,11 @@ class _Courier:
         self.stop = stop
         self.fetcher = fetcher
         self.running: dict[asyncio.Task[None], UUID] = {}  #: attempts under way, and the endpoint of each
+        self.freed = asyncio.Event()  #: an attempt has ended
 
     async def run(self) -> None:
         """Try what is due; at the end give what is under way a moment."""
-        while await waited(POLL_SECONDS, self.stop):
+        while await self._rested():
             with patience("webhooks"):
                 await self._start()
         if self.running:
@@ -140,16 +140,29 @@ class _Courier:
                     pass
 
     async def _start(self) -> None:
-        while limit := min(EACH_AT_ONCE, AT_ONCE - len(self.running)):
-            counts = Counter(self.running.values())
-            busy = [endpoint_id for endpoint_id, count in counts.items() if count >= EACH_AT_ONCE]
+        busy = set(self.running.values())
+        while not self.stop.is_set() and (limit := min(EACH_AT_ONCE, AT_ONCE - len(self.running))):
             taken = await self.ports.webhook_runs.claim(lease_seconds=LEASE_SECONDS, limit=limit, without=busy)
             for delivery, endpoint in taken:
                 task = asyncio.create_task(self._try(delivery, endpoint))
                 self.running[task] = endpoint.id
-                task.add_done_callback(self.running.pop)
+                task.add_done_callback(self._end)
+                busy.add(endpoint.id)
             if len(taken) < limit:
                 break
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        del self.running[task]
+        self.freed.set()
+
+    async def _rested(self) -> bool:
+        """Wait until an attempt has ended, or some time; False, at once, when `stop` is set."""
+        waiting = [asyncio.create_task(event.wait()) for event in (self.stop, self.freed)]
+        await asyncio.wait(waiting, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting:
+            task.cancel()
+        self.freed.clear()
+        return not self.stop.is_set()
 
     async def _try(self, delivery: Delivery, endpoint: WebhookEndpoint) -> None:
         age = time() - delivery.created_at.timestamp()

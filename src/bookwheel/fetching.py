@@ -119,11 +119,11 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
 class _Transport(httpx.AsyncBaseTransport):
     """httpx over a connection pool with our network."""
 
-    def __init__(self, network: GuardedNetwork) -> None:
+    def __init__(self, network: GuardedNetwork, connections: int) -> None:
         self.pool = httpcore.AsyncConnectionPool(
             ssl_context=httpx.create_ssl_context(trust_env=False),
             network_backend=network,
-            max_connections=2 * CONNECTIONS,
+            max_connections=connections,
             max_keepalive_connections=CONNECTIONS,
         )
 
@@ -197,12 +197,12 @@ class Page:
 class Fetcher:
     """Fetches politely within the limits of the settings. Use as an async context manager."""
 
-    def __init__(self, settings: Settings, *, resolver: Resolver = resolve) -> None:
+    def __init__(self, settings: Settings, *, resolver: Resolver = resolve, connections: int = 2 * CONNECTIONS) -> None:
         self.max_bytes = settings.fetch_max_bytes
         self.timeout_seconds = settings.fetch_timeout_seconds
         network = GuardedNetwork(allow_private=settings.fetch_allow_private, resolver=resolver)
         self._http = httpx.AsyncClient(
-            transport=_Transport(network), headers=HEADERS, timeout=self.timeout_seconds, trust_env=False
+            transport=_Transport(network, connections), headers=HEADERS, timeout=self.timeout_seconds, trust_env=False
         )
         self._places = asyncio.Semaphore(CONNECTIONS)
         self._host_places: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(CONNECTIONS_PER_HOST))

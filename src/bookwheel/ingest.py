@@ -17,7 +17,13 @@ import structlog
 from tokenizers import Tokenizer
 
 from bookwheel.chunk import batches, given_pieces, numbered
-from bookwheel.errors import BookwheelError, NoTextError, NotFoundError, UnprocessableFileError
+from bookwheel.errors import (
+    BookwheelError,
+    EmbedderUnavailableError,
+    NoTextError,
+    NotFoundError,
+    UnprocessableFileError,
+)
 from bookwheel.given import PACKED
 from bookwheel.media_types import too_many_chunks
 from bookwheel.ports import Ports, Vectors
@@ -27,10 +33,11 @@ from bookwheel.types import Chunk, Chunking, Claim, CutText
 
 DOCUMENTS_PER_CLAIM = 1024
 BYTES_PER_CLAIM = 4 << 20  # of sources: what one job holds in memory is bounded
-BATCH_CHUNKS = 1280  # chunks embedded and written at once: sorted by length they run 4 % faster than 640, 2,560 no faster
+BATCH_CHUNKS = 1280  # chunks embedded and written at once: sorted by length, 4 % faster than 640; 2,560 no faster
 MAX_BACKOFF_SECONDS = 60.0
 SUSPECT_DEATHS = 2  # of workers with the document in hand, from which on it is ingested alone
 MAX_DEATHS = 6
+SUSPECT_ATTEMPTS = 3  # ended by an embedder that is well, from which on the documents are tried one by one
 
 log = structlog.get_logger()
 
@@ -54,6 +61,7 @@ class _Job:
 
     claims: list[Claim]  #: still to be published
     timings: dict[str, float] = field(default_factory=dict)
+    writing: asyncio.Task[None] | None = None  #: of the batch before
 
 
 async def ingest_waiting(
@@ -98,7 +106,7 @@ async def _attempt(claims: Sequence[Claim], ports: Ports, parser: Parser, lease_
         for group in _groups(claims):
             live += await _ingest_group(group, ports, parser)
     except BookwheelError as error:
-        if not error.retryable:
+        if not error.retryable or await _is_theirs(claims, error, ports):
             return live + await _isolate(claims, error, ports, parser, lease_seconds)
         await _postpone(claims, error, ports)
     except Exception as error:  # of a parser or a model: it must not stop the other documents
@@ -110,9 +118,22 @@ async def _attempt(claims: Sequence[Claim], ports: Ports, parser: Parser, lease_
     return live
 
 
+async def _is_theirs(claims: Sequence[Claim], error: BookwheelError, ports: Ports) -> bool:
+    """Whether one of these texts is to blame: the embedder failed again and again, and yet it answers."""
+    few = len(claims) < 2 or max(claim.attempts for claim in claims) < SUSPECT_ATTEMPTS
+    if few or not isinstance(error, EmbedderUnavailableError):
+        return False
+    try:
+        await ports.embedders[claims[0].space.id].ping()
+    except BookwheelError:
+        return False
+    return True
+
+
 async def _postpone(claims: Sequence[Claim], error: BookwheelError, ports: Ports) -> None:
     """Give the documents back for a later try: at first after a second, in the end every minute."""
-    wait = min(MAX_BACKOFF_SECONDS, 2.0 ** max(claim.attempts for claim in claims)) * random.uniform(0.5, 1.5)  # noqa: S311
+    attempts = min(10, max(claim.attempts for claim in claims))  # no float holds the power of a long outage
+    wait = min(MAX_BACKOFF_SECONDS, 2.0**attempts) * random.uniform(0.5, 1.5)  # noqa: S311
     ERRORS.labels("ingest", type(error).__name__).inc()
     log.warning("will be tried again", documents=len(claims), seconds=round(wait, 1), reason=error.message)
     await ports.ingestion.release(claims, retry_in=wait, reason=error.message)
@@ -151,11 +172,11 @@ async def _fail_one(claim: Claim, code: str, message: str, ports: Ports) -> None
 
 
 def _groups(claims: Sequence[Claim]) -> list[list[Claim]]:
-    """Claims that share an embedding space and a partition."""
-    groups: dict[tuple[int, int], list[Claim]] = {}
+    """Claims that share an embedding space and a partition; those that need no embedder apart and first."""
+    groups: dict[tuple[bool, int, int], list[Claim]] = {}
     for claim in claims:
-        groups.setdefault((claim.space.id, claim.shard), []).append(claim)
-    return list(groups.values())
+        groups.setdefault((claim.given is None, claim.space.id, claim.shard), []).append(claim)
+    return [groups[key] for key in sorted(groups)]
 
 
 async def _ingest_group(claims: Sequence[Claim], ports: Ports, parser: Parser) -> int:
@@ -172,17 +193,16 @@ async def _ingest_group(claims: Sequence[Claim], ports: Ports, parser: Parser) -
 
 async def _write_all(job: _Job, ports: Ports, parser: Parser) -> None:
     """Embed one batch while the one before it is being written."""
-    writing: asyncio.Task[None] | None = None
     try:
         async with aclosing(_batches(job, ports, parser)) as made:
             async for batch in made:
                 vectors = await _embed(job, batch, ports)
-                if writing is not None:
-                    await writing
-                writing = asyncio.create_task(_write(job, batch, vectors, ports))
+                if job.writing is not None:
+                    await job.writing
+                job.writing = asyncio.create_task(_write(job, batch, vectors, ports))
     finally:
-        if writing is not None:
-            await writing
+        if job.writing is not None:
+            await job.writing
 
 
 async def _batches(job: _Job, ports: Ports, parser: Parser) -> AsyncGenerator[list[Chunk], None]:
@@ -205,6 +225,8 @@ async def _batches(job: _Job, ports: Ports, parser: Parser) -> AsyncGenerator[li
 
 async def _fail(job: _Job, claim: Claim, error: BookwheelError, ports: Ports) -> None:
     job.claims = [other for other in job.claims if other.document_id != claim.document_id]
+    if job.writing is not None:  # else what it writes of this document would stay
+        await asyncio.wait({job.writing})
     await _fail_one(claim, error.code, error.message, ports)
 
 

@@ -11,7 +11,7 @@ from bookwheel.errors import EmbedderUnavailableError, IndexUnavailableError, Un
 from bookwheel.filters import attribute_keys, parse, uses_chunks
 from bookwheel.fuse import DENSE_WEIGHT, Fused, fuse
 from bookwheel.given import PACKED
-from bookwheel.ports import Embedder, Ports
+from bookwheel.ports import Ports
 from bookwheel.telemetry import DEGRADED, stage
 from bookwheel.types import Candidate, Found, Hit, Question, Scope, Space
 
@@ -38,7 +38,7 @@ async def retrieve(question: Question, *, scope: Scope, space: Space, ports: Por
     """Search the scope's stores, all of the space. Raises UnavailableError when neither index answers."""
     progress = _Progress()
     vector, keyword = await asyncio.gather(
-        _vector(question, ports.embedders[space.id], progress),
+        _vector(question, space, ports, progress),
         _keyword(question, scope=scope, ports=ports, progress=progress),
     )
     dense = await _dense(question, vector, keyword, scope=scope, space=space, ports=ports, progress=progress)
@@ -48,19 +48,19 @@ async def retrieve(question: Question, *, scope: Scope, space: Space, ports: Por
         allowed = {candidate.chunk_id for candidate in dense}
         keyword = [candidate for candidate in keyword or () if candidate.chunk_id in allowed]
     with stage("fuse", progress.timings):
-        weight = _dense_weight(question, ports.embedders[space.id])
+        weight = DENSE_WEIGHT if dense is None else _dense_weight(question, space, ports)
         ranked = fuse(dense or (), keyword or (), method=question.fusion, dense_weight=weight)
     hits = await _hydrate(ranked, question, scope=scope, ports=ports, progress=progress)
     warnings = () if hits else await _warnings(question, scope=scope, ports=ports)
     return Found(hits=hits, degraded=tuple(progress.degraded), warnings=warnings, timings=progress.timings)
 
 
-async def _vector(question: Question, embedder: Embedder, progress: _Progress) -> NDArray[np.float32] | None:
+async def _vector(question: Question, space: Space, ports: Ports, progress: _Progress) -> NDArray[np.float32] | None:
     if question.vector is not None:
         return np.frombuffer(question.vector, PACKED)
     try:
         with stage("embed", progress.timings):
-            vectors = await embedder.embed([question.text])
+            vectors = await ports.embedders[space.id].embed([question.text])
     except EmbedderUnavailableError:
         progress.degrade("embed")
         return None
@@ -109,13 +109,13 @@ async def _dense(
         return None
 
 
-def _dense_weight(question: Question, embedder: Embedder) -> float:
+def _dense_weight(question: Question, space: Space, ports: Ports) -> float:
     """Trust the vectors as far as the model knows the question's script; a given vector as far as any."""
     if question.dense_weight is not None:
         return question.dense_weight
     if question.vector is not None:
         return DENSE_WEIGHT
-    return DENSE_WEIGHT * embedder.coverage(question.text)
+    return DENSE_WEIGHT * ports.embedders[space.id].coverage(question.text)
 
 
 async def _hydrate(

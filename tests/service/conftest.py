@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import psutil
 import pytest
 
 from bookwheel.client import Client
@@ -57,6 +58,16 @@ def _url(data_dir: Path, process: subprocess.Popen[str]) -> str:
             return str(facts["url"])
         time.sleep(0.1)
     raise AssertionError("bookwheel up did not start")
+
+
+def process_of(server: LiveServer, command: str) -> psutil.Process:
+    """The process of a stack that runs this command: serve or work."""
+    found = []
+    for child in psutil.Process(server.process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # those of the database come and go
+            found += [child] * (command in child.cmdline())
+    (process,) = found
+    return process
 
 
 @pytest.fixture

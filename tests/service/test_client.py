@@ -49,6 +49,27 @@ def test_documents(client: Client, store: str) -> None:
     assert found["document"]["external_id"] == "whale"
 
 
+def test_any_id_is_only_an_id(client: Client, store: str) -> None:
+    """Dots and slashes are no way out of the documents of a store."""
+    names = [".", "..", "../..", "a/../b", "%2E%2E", "a.b/c d?e#f"]
+    results = client.put_documents(store, [{"id": name, "text": f"The text of {name}"} for name in names])
+    assert [result["id"] for result in results] == names
+    assert [client.document(store, name)["id"] for name in names] == names
+    for name in names:
+        client.delete_document(store, name)
+    assert list(client.documents(store)) == []
+
+
+def test_a_list_may_be_worked_off_while_it_is_read(client: Client, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is done with an item does not end the list or leave a page out."""
+    list(client.put_documents(store, [{"id": f"{number}", "text": f"Number {number}"} for number in range(5)]))
+    client.wait(store)
+    monkeypatch.setattr("bookwheel.client.PAGE", 2)
+    for document in client.documents(store):
+        client.delete_document(store, document["id"])
+    assert list(client.documents(store)) == []
+
+
 def test_rerank(client: Client) -> None:
     """Best first, as many as asked for."""
     texts = [line["text"] for line in LINES if "text" in line]

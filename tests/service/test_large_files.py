@@ -15,7 +15,7 @@ from bookwheel.client import Client
 from bookwheel.sandbox import ParserPool
 from bookwheel.settings import Settings
 from bookwheel.types import Chunking
-from tests.service.conftest import LiveServer, bookwheel_up
+from tests.service.conftest import LiveServer, bookwheel_up, process_of
 
 MEBIBYTE = 1 << 20
 PROMISED = 700 * MEBIBYTE  # a worker with its model loaded
@@ -48,9 +48,7 @@ class Peak:
 
 def worker_of(server: LiveServer) -> psutil.Process:
     """The worker process of a stack."""
-    children = psutil.Process(server.process.pid).children(recursive=True)
-    (worker,) = [child for child in children if "work" in child.cmdline()]
-    return worker
+    return process_of(server, "work")
 
 
 def write_long_text(path: Path, size: int) -> None:

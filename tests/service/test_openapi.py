@@ -16,6 +16,7 @@ from tests.service.conftest import LiveServer, bookwheel_up
 from tests.service.openapi_cases import Runner, labels
 from tests.service.openapi_world import World, receiver
 
+TIMEOUT = 60.0  #: of a request to a server that has just come up
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 
 
@@ -60,8 +61,8 @@ def test_every_answer_is_documented(
     """No 5xx, no status, type of content, header or object that the document does not tell of; and every operation is
     reached: it answers at least once with what was asked for."""
     start = monotonic()
-    document = httpx.get(f"{server.url}/openapi.json").json()
-    with receiver() as hook, httpx.Client(base_url=server.url, timeout=60) as client:
+    document = httpx.get(f"{server.url}/openapi.json", timeout=TIMEOUT).json()
+    with receiver() as hook, httpx.Client(base_url=server.url, timeout=TIMEOUT) as client:
         tally = Runner(document, server.url, World(client, folder, hook, seed)).run(cases, seed=seed)
     with capsys.disabled():
         print(f"\nBOOKWHEEL_OPENAPI_SEED={seed}: {tally} in {monotonic() - start:.0f} s")
@@ -73,8 +74,8 @@ def test_every_answer_is_documented(
 
 def test_other_methods_are_refused(server: LiveServer) -> None:
     """A path that exists says 405 to other methods, in the shape of every error, with those that it takes."""
-    document = httpx.get(f"{server.url}/openapi.json").json()
-    with httpx.Client(base_url=server.url) as client:
+    document = httpx.get(f"{server.url}/openapi.json", timeout=TIMEOUT).json()
+    with httpx.Client(base_url=server.url, timeout=TIMEOUT) as client:
         for path, methods in document["paths"].items():
             for method in METHODS - {method.upper() for method in methods}:
                 answer = client.request(method, path)  # the braces stay: no id looks so
@@ -104,4 +105,4 @@ def test_other_methods_are_refused(server: LiveServer) -> None:
 def test_mcp_takes_any_request(server: LiveServer, body: bytes, kind: str) -> None:
     """/mcp is not in the document, since it describes itself in its own protocol; it has no 5xx either."""
     headers = {"content-type": kind, "accept": "application/json, text/event-stream"}
-    assert httpx.post(f"{server.url}/mcp", content=body, headers=headers).status_code < 500
+    assert httpx.post(f"{server.url}/mcp", content=body, headers=headers, timeout=TIMEOUT).status_code < 500

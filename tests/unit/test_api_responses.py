@@ -173,6 +173,22 @@ async def test_events_show_results_to_those_who_ask(client: httpx.AsyncClient, s
     assert asked.count('"results":[') == 2
 
 
+async def test_kept_results_of_what_changed_are_not_shown(client: httpx.AsyncClient, store: Store) -> None:
+    """A document that was closed, replaced or deleted since then takes its passage out of the stored response."""
+    made = await create(client, asking(store, include=[RESULTS]))
+    url = f"/v1/responses/{made['id']}?include={RESULTS}"
+    (result,) = made["output"][0]["results"]
+    document = f"/v1/vector_stores/{result['vector_store_id']}/files/{result['document']['id']}"
+    closed = await client.post(document, json={"access": ["group:board"]})
+    assert closed.status_code == 200
+    assert (await client.get(url)).json()["output"][0]["results"] == []
+    told = (await client.get(f"{url}&stream=true")).text
+    assert '"results":[]' in told
+    assert '"results":[{' not in told
+    await client.post(document, json={"access": None})
+    assert len((await client.get(url)).json()["output"][0]["results"]) == 1
+
+
 async def test_filters_and_limits_reach_the_search(client: httpx.AsyncClient, store: Store) -> None:
     """Documents that do not pass are not found."""
     body = asking(store, include=["file_search_call.results"])

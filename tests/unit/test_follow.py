@@ -1,10 +1,11 @@
 """The keyword index follows the outbox and can always be made anew."""
 
+import asyncio
 from uuid import uuid4
 
 import pytest
 
-from bookwheel.follow import catch_up, rebuild
+from bookwheel.follow import COMMIT_SECONDS, IDLE_SECONDS, SMALL_COMMIT, catch_up, follow, rebuild
 from bookwheel.testing import memory_ports
 from bookwheel.testing.desk import Desk
 from bookwheel.types import Store
@@ -84,3 +85,22 @@ async def test_an_empty_catalog_gives_an_empty_index(desk: Desk) -> None:
     """Rebuilding nothing is fine."""
     assert await rebuild(desk.ports) == 0
     assert await catch_up(desk.ports) == 0
+
+
+async def test_a_large_load_is_followed_without_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After many changes it looks for more at once, after a few it lets more gather, after none it rests."""
+    applied, rests, stop = iter([512, SMALL_COMMIT, 1, 0]), list[float](), asyncio.Event()
+
+    async def catching_up(_: object) -> int:
+        return next(applied)
+
+    async def rested(seconds: float, stop: asyncio.Event) -> bool:
+        rests.append(seconds)
+        if len(rests) == 2:
+            stop.set()
+        return not stop.is_set()
+
+    monkeypatch.setattr("bookwheel.follow.catch_up", catching_up)
+    monkeypatch.setattr("bookwheel.follow.waited", rested)
+    await follow(memory_ports(), stop)
+    assert rests == [COMMIT_SECONDS, IDLE_SECONDS]

@@ -15,7 +15,7 @@ from bookwheel.chunk import given_hash, text_hash
 from bookwheel.errors import EmbedderUnavailableError
 from bookwheel.follow import catch_up
 from bookwheel.given import PACKED, GivenPassage, GivenPassages
-from bookwheel.ingest import ingest_waiting
+from bookwheel.ingest import ingest, ingest_waiting
 from bookwheel.ports import Vectors
 from bookwheel.retrieve import retrieve
 from bookwheel.sandbox import cut_here
@@ -159,6 +159,20 @@ async def test_a_dead_embedder_stops_no_given_vectors(desk: Desk, embedder: Coun
     found = await ask(desk, store, "nothing of the kind", vector=packed(desk, 0, 1))
     assert (found.hits[0].text, found.degraded) == ("oak", ())
     assert (await ask(desk, store, "whale")).degraded == ("embed",)
+
+
+async def test_a_dead_embedder_holds_up_only_who_needs_it(
+    desk: Desk, embedder: CountingEmbedder, parser: Reader
+) -> None:
+    """Of a claim of both kinds the given ones go live."""
+    store, embedder.down = await desk.store(), True
+    plain = await desk.put(store, "to be embedded")
+    drafts = [draft(desk, "a", whale=(1,))]
+    (given,) = await desk.ports.documents.put(drafts, scope=desk.scope(store), store=store)
+    claims = await desk.ports.ingestion.claim([plain.id, given.id], owner="a", lease_seconds=60.0)
+    assert len(claims) == 2
+    assert await ingest(claims, lease_seconds=60.0, ports=desk.ports, parser=parser) == 1
+    assert (await desk.ports.documents.get(given.id, scope=desk.scope(store))).status == "completed"
 
 
 async def test_a_long_document_comes_in_batches(desk: Desk, parser: Reader) -> None:

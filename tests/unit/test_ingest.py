@@ -39,10 +39,11 @@ class CountingEmbedder(HashEmbedder):
         super().__init__()
         self.texts: list[str] = []
         self.down = False
+        self.refused: str | None = None  #: a text that it fails on
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """Embed and remember."""
-        if self.down:
+        if self.down or self.refused in texts:
             raise EmbedderUnavailableError
         self.texts += texts
         return await super().embed(texts)
@@ -206,6 +207,30 @@ async def test_a_failing_embedder_postpones_the_documents(desk: Desk, embedder: 
     embedder.down = False
     await desk.ports.jobs.retry([document.id], scope=desk.scope(store))
     assert await run_all(desk.ports) == 1
+
+
+async def test_an_outage_of_any_length_is_waited_out(desk: Desk, embedder: CountingEmbedder) -> None:
+    """Once a minute in the end, however many attempts there were."""
+    store = await desk.store()
+    document = await desk.put(store, "some text")
+    claim = replace(await desk.claim(document), attempts=5000)
+    embedder.down = True
+    assert await ingest([claim], lease_seconds=LEASE_SECONDS, ports=desk.ports, parser=Reader()) == 0
+    (job,) = await desk.ports.jobs.list(scope=desk.scope(store), limit=10)
+    assert job.state is JobState.RETRYING
+
+
+async def test_a_text_that_the_embedder_cannot_take_waits_alone(desk: Desk, embedder: CountingEmbedder) -> None:
+    """The embedder is well, so after some attempts the documents beside it go live without it."""
+    store = await desk.store()
+    poison, good = await desk.put(store, "poison"), await desk.put(store, "good")
+    embedder.refused = "poison"
+    claims = await desk.ports.ingestion.claim([poison.id, good.id], owner="a", lease_seconds=LEASE_SECONDS)
+    tired = [replace(claim, attempts=3) for claim in claims]
+    assert await ingest(tired, lease_seconds=LEASE_SECONDS, ports=desk.ports, parser=Reader()) == 1
+    assert (await state(desk, store, good)).status is FileStatus.COMPLETED
+    (job,) = await desk.ports.jobs.list(scope=desk.scope(store), limit=10)
+    assert (job.document_id, job.state) == (poison.id, JobState.RETRYING)
 
 
 async def test_everything_that_waits_is_ingested(desk: Desk) -> None:

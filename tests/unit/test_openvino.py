@@ -217,14 +217,24 @@ def test_batches_hold_like_lengths_within_the_budget() -> None:
     assert [[lengths[position] for position in batch] for batch in batches] == [[5000], [150], [100, 90], [7, 6, 5]]
 
 
-def test_batches_come_in_few_shapes() -> None:
-    """OpenVINO keeps code for each: 4,000 calls of 1 to 40 texts with 3 to 256 tokens make at most 200."""
+@pytest.mark.parametrize("window", [100, 256, 8192])
+def test_batches_come_in_few_shapes(window: int) -> None:
+    """OpenVINO keeps code for each: 4,000 calls of 1 to 40 texts of any length in the window make at most 250."""
     random, shapes = Random(7), set()
     for _ in range(4000):
-        rows = [np.ones(random.randint(3, 256), np.int32) for _ in range(random.randint(1, 40))]
+        rows = [np.arange(1, random.randint(1, window) + 1, dtype=np.int32) for _ in range(random.randint(1, 40))]
         for batch in token_batches([len(row) for row in rows], budget=BATCH_TOKENS):
-            ids, lengths = padded([rows[position] for position in batch], window=256)
-            assert ids.shape[1] <= 256
+            ids, lengths = padded([rows[position] for position in batch], window=window)
+            assert ids.shape[1] <= window
             assert [int(length) for length in lengths[: len(batch)]] == [len(rows[position]) for position in batch]
+            assert all((row[: len(rows[at])] == rows[at]).all() for row, at in zip(ids, batch, strict=False))
+            assert int((ids != 0).sum()) == sum(len(rows[position]) for position in batch)
             shapes.add(ids.shape)
-    assert len(shapes) <= 200
+    assert len(shapes) <= 250
+
+
+def test_a_text_without_tokens_has_a_row() -> None:
+    """Some tokenizers put no special tokens around it."""
+    assert list(token_batches([0, 0], budget=BATCH_TOKENS)) == [[0, 1]]
+    ids, lengths = padded([np.empty(0, np.int32)], window=256)
+    assert (ids.shape, lengths.tolist()) == ((1, 8), [1])

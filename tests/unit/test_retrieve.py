@@ -9,7 +9,8 @@ import pytest
 
 from bookwheel.errors import EmbedderUnavailableError, IndexUnavailableError, UnavailableError
 from bookwheel.follow import catch_up
-from bookwheel.ports import Ports
+from bookwheel.given import PACKED
+from bookwheel.ports import Embedders, Ports
 from bookwheel.retrieve import retrieve
 from bookwheel.testing import memory_ports
 from bookwheel.testing.desk import Desk, chunks_of
@@ -201,3 +202,14 @@ async def test_an_unknown_attribute_is_told_when_nothing_is_found(shelf: tuple[D
     assert (await ask(*shelf, "whale", filter={"document.title": "none"})).warnings == ()
     negated = await ask(*shelf, "whale", filter={"numbr": {"$ne": 1}})
     assert (len(negated.hits) > 0, negated.warnings) == (True, ())
+
+
+async def test_a_store_of_another_model_is_searched_by_keywords(shelf: tuple[Desk, Store]) -> None:
+    """Its embedder is not configured; with a vector of its own a question needs none."""
+    desk, store = shelf
+    ports = replace(desk.ports, embedders=Embedders())
+    found = await ask(desk, store, "largest whale", ports=ports)
+    assert (names(found)[0], found.degraded) == ("whale", ("embed",))
+    vector = (await desk.ports.embedders[store.space.id].embed(["acorns in autumn"]))[0].astype(PACKED).tobytes()
+    found = await ask(desk, store, "largest whale", ports=ports, vector=vector, dense_weight=1.0)
+    assert (names(found)[0], found.degraded) == ("oak", ())

@@ -21,16 +21,13 @@ MAX_HEADING = 1024  #: characters
 SEPARATOR = "\n\n"  #: between the passages in the document's text
 FORMS = "a list of numbers, or base64 of little-endian float32"
 
-#: A vector as callers send it: read by `read_vector`, whose errors name the place.
-Vector = Annotated[
-    Any,
-    WithJsonSchema(
-        {
-            "anyOf": [{"type": "array", "items": {"type": "number"}}, {"type": "string"}, {"type": "null"}],
-            "description": f"{FORMS[0].upper()}{FORMS[1:]}.",
-        }
-    ),
-]
+SCHEMA: dict[str, Any] = {  #: of a vector, for the OpenAPI document
+    "anyOf": [{"type": "array", "items": {"type": "number"}}, {"type": "string"}],
+    "description": f"{FORMS[0].upper()}{FORMS[1:]}.",
+}
+
+#: A vector as callers send it, or None: read by `read_vector`, whose errors name the place.
+Vector = Annotated[Any, WithJsonSchema({**SCHEMA, "anyOf": [*SCHEMA["anyOf"], {"type": "null"}]})]
 
 
 def read_given(line: Mapping[str, Any], *, space: Space) -> tuple[str, GivenPassages] | None:

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from bookwheel.api.attributes import MAX_LABEL, MAX_PRINCIPALS
+from bookwheel.api.documents import MAX_ID, MAX_TITLE
 from bookwheel.api.files import MAX_LIFE, MIN_LIFE, PURPOSES
-from bookwheel.api.given import FORMS, MAX_PASSAGES
+from bookwheel.api.given import MAX_HEADING, MAX_HEADINGS, MAX_PAGE, MAX_PASSAGE, MAX_PASSAGES, SCHEMA
 from bookwheel.api.lines import MEDIA_TYPE
 from bookwheel.replies.answers import ChatCompletion, Embeddings, InputMessage, Reranked, Response
 from bookwheel.replies.service import (
@@ -148,15 +150,18 @@ _UPLOAD: Final = {
         "expires_after[seconds]": {"type": "integer", "minimum": MIN_LIFE, "maximum": MAX_LIFE},
     },
 }
-_VECTOR: Final = {"anyOf": [{"type": "array", "items": {"type": "number"}}, {"type": "string"}], "description": FORMS}
 _PASSAGE: Final = {
     "type": "object",
     "required": ["text", "vector"],
     "properties": {
-        "text": {"type": "string", "minLength": 1},
-        "vector": _VECTOR,
-        "page": {"type": ["integer", "null"], "minimum": 1},
-        "heading_path": {"type": ["array", "null"], "items": {"type": "string"}},
+        "text": {"type": "string", "minLength": 1, "maxLength": MAX_PASSAGE},
+        "vector": SCHEMA,
+        "page": {"type": ["integer", "null"], "minimum": 1, "maximum": MAX_PAGE},
+        "heading_path": {
+            "type": ["array", "null"],
+            "items": {"type": "string", "minLength": 1, "maxLength": MAX_HEADING},
+            "maxItems": MAX_HEADINGS,
+        },
     },
 }
 _DOCUMENT: Final = {
@@ -166,14 +171,19 @@ _DOCUMENT: Final = {
     "oneOf": [{"required": ["text"]}, {"required": ["chunks"]}, {"required": ["url"]}],
     "dependentRequired": {"vector": ["text"]},
     "properties": {
-        "id": {"type": "string", "minLength": 1, "maxLength": 512},
+        "id": {"type": "string", "minLength": 1, "maxLength": MAX_ID},
         "text": {"type": "string", "minLength": 1},
-        "vector": _VECTOR,
+        "vector": SCHEMA,
         "chunks": {"type": "array", "items": _PASSAGE, "minItems": 1, "maxItems": MAX_PASSAGES},
         "url": {"type": "string"},
-        "title": {"type": ["string", "null"], "maxLength": 1024},
+        "title": {"type": ["string", "null"], "maxLength": MAX_TITLE},
         "attributes": {"type": ["object", "null"]},
-        "access": {"type": ["array", "null"], "items": {"type": "string"}},
+        "access": {
+            "type": ["array", "null"],
+            "items": {"type": "string", "minLength": 1, "maxLength": MAX_LABEL},
+            "minItems": 1,
+            "maxItems": MAX_PRINCIPALS,
+        },
     },
 }
 BODIES: Final = {  #: of routes that read them themselves

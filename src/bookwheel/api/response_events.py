@@ -82,22 +82,6 @@ def creation(kept: ModelResponse) -> list[ResponseEvent]:
     return [telling.whole("created"), *([telling.whole("queued")] if kept.background else [])]
 
 
-def without_results(told: Mapping[str, Any]) -> dict[str, Any]:
-    """A response or an event of one, without what its search found."""
-    shown = dict(told)
-    if "output" in shown:
-        shown["output"] = [_unfound(item) for item in shown["output"]]
-    if "response" in shown:
-        shown["response"] = without_results(shown["response"])
-    if "item" in shown:
-        shown["item"] = _unfound(shown["item"])
-    return shown
-
-
-def _unfound(item: dict[str, Any]) -> dict[str, Any]:
-    return {**item, "results": None} if item["type"] == "file_search_call" else item
-
-
 async def tell(kept: ModelResponse, *, ports: Ports) -> AsyncGenerator[ResponseEvent, None]:
     """The events of a kept response behind those of its creation. Raises BookwheelError."""
     asked = ResponseCreate.model_validate(kept.request)
@@ -148,7 +132,7 @@ def _searched(telling: Telling, kept: ModelResponse, wanted: Wanted, found: Foun
     whole = _call(kept, wanted, "completed", [_result(hit_object(hit)) for hit in found.hits])
     telling.body["output"] = [whole]
     # Without what was found when nobody asked: a worker that takes over may find more by now, and still tell the same.
-    item = whole if wanted.shows_results else _unfound(whole)
+    item = whole if wanted.shows_results else {**whole, "results": None}
     yield telling.event("file_search_call.completed", output_index=SEARCH, item_id=item["id"])
     yield telling.event("output_item.done", output_index=SEARCH, item=item)
 

@@ -17,8 +17,9 @@ from bookwheel.api.attributes import checked_metadata
 from bookwheel.api.conversation import Message
 from bookwheel.api.event_stream import event_stream
 from bookwheel.api.ids import parse, public
+from bookwheel.api.kept_results import with_readable_results, without_results
 from bookwheel.api.pages import ThePage, listed
-from bookwheel.api.response_events import creation, failure, new_body, tell_wanted, without_results
+from bookwheel.api.response_events import creation, failure, new_body, tell_wanted
 from bookwheel.api.response_requests import RESULTS, ResponseCreate, Wanted, previous_id, resolved
 from bookwheel.api.shapes import seconds
 from bookwheel.api.wiring import JSON, ThePorts, TheScope, router
@@ -49,10 +50,11 @@ async def create_response(body: ResponseCreate, ports: ThePorts, scope: TheScope
         await ports.responses.create(kept, scope=scope, events=creation(kept))
         if not body.stream:
             return JSON(kept.body)
-        return _stream(_followed(kept.id, -1, ports, scope), results=body.shows_results)
+        return _stream(_followed(kept.id, -1, ports, scope), results=body.shows_results, ports=ports, scope=scope)
     if body.stream:
-        return _stream(_streamed(kept, wanted, ports, scope), results=body.shows_results)
-    return _whole_body(await _whole(kept, wanted, ports, scope), results=body.shows_results)
+        return _stream(_streamed(kept, wanted, ports, scope), results=body.shows_results, ports=ports, scope=scope)
+    told = await _whole(kept, wanted, ports, scope)
+    return JSON(await _shown(told, results=body.shows_results, ports=ports, scope=scope))
 
 
 @routes.get("/v1/responses/{response_id}")
@@ -66,12 +68,14 @@ async def get_response(
     includes: Annotated[Included, Query(alias="include[]")] = None,
 ) -> Response:
     """A stored response as it is now; with `stream` its events behind the number `starting_after`, to the end. With
-    `include=file_search_call.results`, also spelt `include[]`, what its search found too."""
+    `include=file_search_call.results`, also spelt `include[]`, what its search found too, as far as it is still there
+    and may be read."""
     kept = await ports.responses.get(parse("response", response_id), scope=scope)
     results = RESULTS in (*(include or ()), *(includes or ()))
     if stream:
-        return _stream(_followed(kept.id, starting_after, ports, scope), results=results)
-    return _whole_body(kept.body, results=results)
+        events = _followed(kept.id, starting_after, ports, scope)
+        return _stream(events, results=results, ports=ports, scope=scope)
+    return JSON(await _shown(kept.body, results=results, ports=ports, scope=scope))
 
 
 @routes.post("/v1/responses/{response_id}/cancel")
@@ -80,7 +84,7 @@ async def cancel_response(response_id: str, ports: ThePorts, scope: TheScope) ->
     parsed = parse("response", response_id)
     if not (await ports.responses.get(parsed, scope=scope)).background:
         raise InvalidRequestError("Only a response with background=true can be cancelled.", param="response_id")
-    return _whole_body((await ports.responses.cancel(parsed, scope=scope)).body, results=False)
+    return JSON(without_results((await ports.responses.cancel(parsed, scope=scope)).body))
 
 
 @routes.delete("/v1/responses/{response_id}")
@@ -173,18 +177,20 @@ async def _followed(response_id: UUID, after: int, ports: Ports, scope: Scope) -
         wait = POLL_SECONDS if events else min(SLOWEST_POLL_SECONDS, wait * 1.5)
 
 
-def _whole_body(body: Mapping[str, Any], *, results: bool) -> Response:
-    return JSON(body if results else without_results(body))
+async def _shown(told: Mapping[str, Any], *, results: bool, ports: Ports, scope: Scope) -> dict[str, Any]:
+    return await with_readable_results(told, ports=ports, scope=scope) if results else without_results(told)
 
 
-def _stream(events: AsyncGenerator[ResponseEvent, None], *, results: bool) -> Response:
-    return event_stream(_lines(events, results=results))
+def _stream(events: AsyncGenerator[ResponseEvent, None], *, results: bool, ports: Ports, scope: Scope) -> Response:
+    return event_stream(_lines(events, results=results, ports=ports, scope=scope))
 
 
-async def _lines(events: AsyncGenerator[ResponseEvent, None], *, results: bool) -> AsyncGenerator[bytes, None]:
+async def _lines(
+    events: AsyncGenerator[ResponseEvent, None], *, results: bool, ports: Ports, scope: Scope
+) -> AsyncGenerator[bytes, None]:
     async with aclosing(events):
         async for event in events:
-            shown = event if results else without_results(event)
+            shown = await _shown(event, results=results, ports=ports, scope=scope)
             data = orjson.dumps(shown, option=orjson.OPT_SERIALIZE_NUMPY)
             yield b"event: " + str(event["type"]).encode() + b"\ndata: " + data + b"\n\n"
 

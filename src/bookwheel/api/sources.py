@@ -179,9 +179,10 @@ def _checked_directory(path: str, settings: Settings) -> str:
     if not Path(path).is_absolute():
         raise InvalidRequestError(f"path must be absolute, not {path!r}.", param="path")
     try:
-        is_allowed, is_directory = allowed_root(path, settings), Path(path).is_dir()
-    except OSError as error:  # such as a name that is too long
-        raise InvalidRequestError(f"{path[:80]}... cannot be looked at: {error.strerror}.", param="path") from None
+        is_allowed = allowed_root(path, settings)
+        is_directory = is_allowed and Path(path).is_dir()  # nothing is told of what lies elsewhere
+    except (OSError, RuntimeError) as error:  # such as a name that is too long, or a link to itself
+        raise InvalidRequestError(f"{path[:80]!r} cannot be looked at: {error}.", param="path") from None
     if not is_allowed:
         raise InvalidRequestError(
             f"{path} is not below BOOKWHEEL_SOURCE_ROOTS ({settings.source_roots or 'none'}).", param="path"

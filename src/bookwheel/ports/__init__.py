@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from bookwheel.ports.catalog import Batches, Documents, Expiry, Files, IdempotencyKeys, Stores
 from bookwheel.ports.indexes import Blobs, KeywordIndex, VectorIndex
-from bookwheel.ports.models import Embedder, Generator, Reranker, Vectors
+from bookwheel.ports.models import Embedder, Embedders, Generator, Reranker, Vectors
 from bookwheel.ports.responses import ResponseRuns, Responses, WebhookRuns, Webhooks
 from bookwheel.ports.sources import SourceRuns, Sources
 from bookwheel.ports.work import Ingestion, Jobs, Outbox, Passages
@@ -20,6 +20,7 @@ __all__ = [
     "Blobs",
     "Documents",
     "Embedder",
+    "Embedders",
     "Expiry",
     "Files",
     "Generator",

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from bookwheel.errors import EmbedderUnavailableError
 from bookwheel.types import Hit
 
 Vectors = NDArray[np.float32]  # (count, dimensions), rows of length 1
@@ -32,6 +33,16 @@ class Embedder(Protocol):
 
     async def ping(self) -> None:
         """Raises EmbedderUnavailableError when it cannot answer."""
+
+
+class Embedders(dict[int, Embedder]):
+    """Those that are configured, by embedding space: the model of any other space is unavailable."""
+
+    def __missing__(self, space_id: int) -> Embedder:
+        raise EmbedderUnavailableError(
+            "The store was made with another embedding model than the one that is configured. Set"
+            " BOOKWHEEL_EMBEDDER_URL back to it, or make a new store."
+        )
 
 
 class Generator(Protocol):

@@ -66,6 +66,9 @@ class Passages(Protocol):
     async def documents_matching(self, filter: Filter, *, scope: Scope, limit: int) -> Sequence[UUID]:
         """Documents with a live chunk that passes the filter, at most `limit`."""
 
+    async def live_versions(self, document_ids: Sequence[UUID], *, scope: Scope) -> Mapping[UUID, int]:
+        """Those of these documents that are live and readable, with the version that queries see."""
+
     async def unknown_attributes(self, names: Sequence[str], *, scope: Scope) -> Sequence[str]:
         """Those of these attribute names, in order, that no document of the scope's stores has; names that only former
         or restricted documents have may count as known. Cheap, however many documents there are."""

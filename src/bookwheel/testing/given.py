@@ -5,7 +5,7 @@ from uuid import UUID
 
 import numpy as np
 
-from bookwheel.given import PACKED, GivenPassage, GivenPassages, source_of
+from bookwheel.given import PACKED, GivenPassage, GivenPassages, passages_json, source_of
 from bookwheel.ports import Ports
 from bookwheel.testing.contract import PortsContract
 from bookwheel.testing.desk import Desk, axis
@@ -36,7 +36,8 @@ class GivenVectorsContract(PortsContract):
         store = await desk.store()
         given = passages(store.space)
         document, plain = await put(desk, store, given=given), await desk.put(store, TEXT)
-        assert (document.size, plain.size) == (len(TEXT) + 2 * 4 * store.space.dimensions, len(TEXT))
+        size = len(TEXT) + len(given.vectors) + len(passages_json(given.passages))
+        assert (document.size, plain.size) == (size, len(TEXT))
         assert document.sha256 == source_of(TEXT, None, given)[1] != plain.sha256
 
     async def test_the_same_again_is_unchanged(self, desk: Desk) -> None:

@@ -62,6 +62,7 @@ class PassagesContract(PortsContract):
                 await reader.ports.passages.of_document(document.id, scope=reader.scope(*stores))
             matching = await reader.ports.passages.documents_matching({}, scope=reader.scope(*stores), limit=10)
             assert matching == []
+            assert not await reader.ports.passages.live_versions([document.id], scope=reader.scope(*stores))
 
     async def test_deleted_and_old_chunks_are_dropped(self, desk: Desk) -> None:
         """Only chunks of live versions of existing documents are hits."""
@@ -144,6 +145,7 @@ class PassagesContract(PortsContract):
             hits = await passages.hydrate(ids, scope=scope, filter=None)
             assert [hit.access for hit in hits] == [(STAFF, BOARD)] * may
             assert await passages.documents_matching({}, scope=scope, limit=MANY) == [document.id] * may
+            assert dict(await passages.live_versions([document.id], scope=scope)) == ({document.id: 1} if may else {})
             probe = {"document.access": STAFF}
             assert await passages.documents_matching(probe, scope=scope, limit=MANY) == [document.id] * may
             if may:

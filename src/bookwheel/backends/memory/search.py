@@ -38,6 +38,12 @@ class MemoryPassages:
         passing = dict.fromkeys(document.id for _, document in passing_chunks(self.database, scope, filter))
         return list(passing)[:limit]
 
+    async def live_versions(self, document_ids: Sequence[UUID], *, scope: Scope) -> dict[UUID, int]:
+        """See ports.Passages."""
+        readable = [row.document for row in self.database.readable(scope)]
+        live = {document.id: document.live_version for document in readable if document.live_version is not None}
+        return {document_id: live[document_id] for document_id in document_ids if document_id in live}
+
     async def unknown_attributes(self, names: Sequence[str], *, scope: Scope) -> Sequence[str]:
         """See ports.Passages."""
         known = {name for row in self.database.visible(scope) for name in row.document.attributes}

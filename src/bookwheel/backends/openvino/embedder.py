@@ -202,18 +202,18 @@ def padded(rows: Sequence[Ids], *, window: int) -> tuple[Ids, Ids]:
     """
     longest = max(map(len, rows))
     width, count = _stepped(longest), len(rows)
-    if count < BATCH_TOKENS // width:
+    if count < max(2, BATCH_TOKENS // width):
         width, count = LENGTH_STEP * _coarse(width // LENGTH_STEP), _coarse(count)
     ids = np.zeros((count, max(longest, min(window, width))), np.int32)
     lengths = np.ones(count, np.int32)
     for number, row in enumerate(rows):
         ids[number, : len(row)] = row
-        lengths[number] = len(row)
+        lengths[number] = max(1, len(row))
     return ids, lengths
 
 
 def _stepped(length: int) -> int:
-    return -(-length // LENGTH_STEP) * LENGTH_STEP
+    return max(1, -(-length // LENGTH_STEP)) * LENGTH_STEP
 
 
 def _coarse(number: int) -> int:

@@ -104,7 +104,7 @@ class Database:
         for name, value in self._session.items():
             await connection.execute("SELECT set_config(%s, %s, false)", (name, value))
         await register_vector_async(connection)
-        set_json_loads(orjson.loads, connection)  # 1e300 comes back from jsonb as digits: here it stays a float
+        set_json_loads(orjson.loads, connection)  # jsonb gives digits: those of 1e300 become a float here
 
     async def fetch(self, query: str, parameters: Any = ()) -> list[TupleRow]:
         """All rows of one statement, in binary."""

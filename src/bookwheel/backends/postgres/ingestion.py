@@ -119,11 +119,14 @@ class PostgresIngestion:
 
     async def renew(self, owners: Sequence[str], *, lease_seconds: float) -> None:
         """See ports.Ingestion."""
-        async with self.database.connection() as connection:
+
+        async def work(connection: Connection) -> None:
             await connection.execute(
                 "UPDATE leases SET expires_at = clock_timestamp() + %s * interval '1 second' WHERE owner = ANY(%s)",
                 (lease_seconds, list(owners)),
             )
+
+        await self.database.transact(work)  # it may meet another one that takes the same leases in another order
 
     async def write(self, claims: Sequence[Claim], chunks: Sequence[Chunk]) -> None:
         """See ports.Ingestion."""

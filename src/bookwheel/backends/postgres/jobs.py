@@ -38,8 +38,10 @@ DELETE FROM procrastinate_jobs j WHERE j.status <> 'todo' AND NOT EXISTS (SELECT
 
 # Of a document that is finished or gone: a worker that died with it in hand, after another one had finished it.
 FORGET_LEASES = """
-DELETE FROM leases l WHERE l.expires_at < clock_timestamp()
-    AND NOT EXISTS (SELECT FROM documents d WHERE d.id = l.document_id AND d.status || '' = 'in_progress')
+DELETE FROM leases WHERE document_id IN (
+    SELECT l.document_id FROM leases l WHERE l.expires_at < clock_timestamp()
+        AND NOT EXISTS (SELECT FROM documents d WHERE d.id = l.document_id AND d.status || '' = 'in_progress')
+    FOR UPDATE SKIP LOCKED)
 """
 
 STATE = """

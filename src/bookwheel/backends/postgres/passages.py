@@ -57,6 +57,15 @@ class PostgresPassages:
         )
         return [row[0] for row in found]
 
+    async def live_versions(self, document_ids: Sequence[UUID], *, scope: Scope) -> dict[UUID, int]:
+        """See ports.Passages."""
+        found = await self.database.fetch(
+            "SELECT d.id, d.live_version FROM documents d"
+            f" WHERE d.id = ANY(%s) AND d.live_version IS NOT NULL AND {READABLE}",
+            [list(document_ids), *readable_values(scope)],
+        )
+        return {row[0]: row[1] for row in found}
+
     async def unknown_attributes(self, names: Sequence[str], *, scope: Scope) -> list[str]:
         """See ports.Passages."""
         found = await self.database.fetch(UNKNOWN, (list(names), scope.tenant_id, list(scope.store_ids)))
