@@ -89,3 +89,13 @@ def client(live_server: LiveServer) -> Iterator[Client]:
     """A client of the shared server."""
     with Client(live_server.url) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def trusting_server() -> Iterator[LiveServer]:
+    """A server that may fetch from this machine and send to it."""
+    with (
+        TemporaryDirectory(prefix="bookwheel-test-") as directory,
+        bookwheel_up(Path(directory), BOOKWHEEL_FETCH_ALLOW_PRIVATE="true") as server,
+    ):
+        yield server

@@ -3,30 +3,18 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.service.conftest import LiveServer, bookwheel_up
+from tests.service.conftest import LiveServer
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = [DOCS / "api.md", *sorted((DOCS / "api").glob("*.md"))]
 ADDRESS = "http://127.0.0.1:8000"
 PRINTS = "# > "
 NEEDS = {"frameworks.md": "langchain_core"}  # too heavy for every checkout; in CI it is there
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[LiveServer]:
-    """A server that may tell this machine of events."""
-    with (
-        TemporaryDirectory(prefix="bookwheel-test-") as directory,
-        bookwheel_up(Path(directory), BOOKWHEEL_FETCH_ALLOW_PRIVATE="true") as server,
-    ):
-        yield server
 
 
 def program(page: Path) -> str:
@@ -40,7 +28,7 @@ def program(page: Path) -> str:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_the_examples_print_what_the_page_says(page: Path, server: LiveServer, tmp_path: Path) -> None:
+def test_the_examples_print_what_the_page_says(page: Path, trusting_server: LiveServer, tmp_path: Path) -> None:
     """A page's blocks are one program; what it prints stands behind `# > `."""
     needed = NEEDS.get(page.name)
     if needed and find_spec(needed) is None and os.environ.get("CI") != "true":
@@ -48,7 +36,7 @@ def test_the_examples_print_what_the_page_says(page: Path, server: LiveServer, t
     written = program(page)
     assert ADDRESS in written
     script = tmp_path / f"{page.stem}_examples.py"
-    script.write_text(written.replace(ADDRESS, server.url))
+    script.write_text(written.replace(ADDRESS, trusting_server.url))
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     says = [line.strip().removeprefix(PRINTS) for line in written.splitlines() if line.strip().startswith(PRINTS)]

@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
@@ -16,7 +15,7 @@ import pytest
 
 from bookwheel.client import Client, RequestFailedError
 from bookwheel.errors import NotFoundError
-from tests.service.conftest import LiveServer, bookwheel_up
+from tests.service.conftest import LiveServer
 from tests.service.test_command_line import FAILED, MISUSED, OK, bookwheel
 
 VISIBLE_SECONDS = 20.0  #: until a change of a watched directory is found, on a busy machine too
@@ -55,20 +54,10 @@ class _Pages(http.server.BaseHTTPRequestHandler):
         """Nothing."""
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[LiveServer]:
-    """A stack that may fetch from this machine."""
-    with (
-        TemporaryDirectory(prefix="bookwheel-test-") as directory,
-        bookwheel_up(Path(directory), BOOKWHEEL_FETCH_ALLOW_PRIVATE="true") as server,
-    ):
-        yield server
-
-
 @pytest.fixture
-def client(server: LiveServer) -> Iterator[Client]:
+def client(trusting_server: LiveServer) -> Iterator[Client]:
     """A client of that stack."""
-    with Client(server.url) as client:
+    with Client(trusting_server.url) as client:
         yield client
 
 
@@ -258,17 +247,19 @@ def test_removed_source(client: Client, store_id: str, tmp_path: Path, keep: boo
         ({"kind": "mailbox"}, "kind"),
     ],
 )
-def test_wrong_sources_are_refused(server: LiveServer, store_id: str, fields: dict[str, Any], param: str) -> None:
+def test_wrong_sources_are_refused(
+    trusting_server: LiveServer, store_id: str, fields: dict[str, Any], param: str
+) -> None:
     """In OpenAI's shape, with the field that is wrong; nothing is made."""
-    response = httpx.post(f"{server.url}/v1/sources", json={"vector_store_id": store_id, **fields})
+    response = httpx.post(f"{trusting_server.url}/v1/sources", json={"vector_store_id": store_id, **fields})
     error = response.json()["error"]
     assert (response.status_code, error["param"], error["type"]) == (400, param, "invalid_request_error")
 
 
-def test_list_is_openais_page(server: LiveServer, client: Client, store_id: str, tmp_path: Path) -> None:
+def test_list_is_openais_page(trusting_server: LiveServer, client: Client, store_id: str, tmp_path: Path) -> None:
     """OpenAI's own client walks through the sources like through any list."""
     made = {add(client, store_id, "directory", path=str(tmp_path))["id"] for _ in range(3)}
-    sdk = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none")
+    sdk = openai.OpenAI(base_url=f"{trusting_server.url}/v1", api_key="none")
     first = sdk.get("/sources?limit=2", cast_to=httpx.Response).json()
     rest = sdk.get(f"/sources?limit=100&after={first['last_id']}", cast_to=httpx.Response).json()
     assert first["has_more"]
@@ -277,9 +268,9 @@ def test_list_is_openais_page(server: LiveServer, client: Client, store_id: str,
         client.call("GET", "/v1/sources", params={"limit": "0"})
 
 
-def test_command_line(server: LiveServer, client: Client, site: Site, tmp_path: Path) -> None:
+def test_command_line(trusting_server: LiveServer, client: Client, site: Site, tmp_path: Path) -> None:
     """A source's life as a user types it."""
-    where = ("--data-dir", str(server.data_dir))
+    where = ("--data-dir", str(trusting_server.data_dir))
     root = tmp_path / "books"
     root.mkdir()
     (root / "a.md").write_text("The harbour of Tarn.")

@@ -4,15 +4,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
 import openai
 import pytest
 
-from tests.service.conftest import LiveServer, bookwheel_up
+from tests.service.conftest import LiveServer
 
 DEADLINE = 60.0
 TEXT = b"The bookwheel was described by Agostino Ramelli in 1588."
@@ -57,16 +55,6 @@ def receiver() -> Iterator[Receiver]:
     server.shutdown()
     thread.join()
     server.server_close()
-
-
-@pytest.fixture(scope="module")
-def trusting_server() -> Iterator[LiveServer]:
-    """A server that may send to this machine."""
-    with (
-        TemporaryDirectory(prefix="bookwheel-test-") as directory,
-        bookwheel_up(Path(directory), BOOKWHEEL_FETCH_ALLOW_PRIVATE="true") as server,
-    ):
-        yield server
 
 
 @pytest.fixture

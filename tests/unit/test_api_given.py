@@ -1,7 +1,7 @@
 """Vectors that callers bring: how lines and searches with them are read, and what the search makes of them."""
 
 import base64
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
@@ -13,16 +13,13 @@ from hypothesis import given as examples
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bookwheel.api import create_app
 from bookwheel.api.documents import read_draft
 from bookwheel.api.given import MAX_HEADINGS, MAX_PASSAGE, MAX_PASSAGES, read_vector
 from bookwheel.errors import InvalidDocumentError, InvalidRequestError
 from bookwheel.follow import catch_up
 from bookwheel.given import GivenPassage
-from bookwheel.settings import Settings
-from bookwheel.testing import memory_ports
 from bookwheel.testing.desk import Desk, axis, rows
-from bookwheel.types import DEFAULT_TENANT, DocumentDraft, Space, Store
+from bookwheel.types import DocumentDraft, Space, Store
 
 SPACE = Space(id=1, model="small", revision="1", dimensions=4)
 
@@ -184,20 +181,6 @@ def test_a_wrong_line_is_told_with_its_place(fields: dict[str, Any], param: str)
     error = refused(**fields)
     assert error.param == param
     assert f"`{param}`" in error.message
-
-
-@pytest.fixture
-def desk() -> Desk:
-    """The default tenant over empty ports."""
-    return Desk(ports=memory_ports(), tenant=DEFAULT_TENANT)
-
-
-@pytest.fixture
-async def client(desk: Desk) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the door."""
-    transport = httpx.ASGITransport(app=create_app(desk.ports, Settings()), raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as made:
-        yield made
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """POST /v1/search: which stores are searched, and the plain shape of what is found."""
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -8,27 +7,11 @@ from uuid import UUID
 import httpx
 import pytest
 
-from bookwheel.api import create_app, store_choice
+from bookwheel.api import store_choice
 from bookwheel.api.ids import public
 from bookwheel.follow import catch_up
-from bookwheel.settings import Settings
-from bookwheel.testing import memory_ports
 from bookwheel.testing.desk import Desk
-from bookwheel.types import DEFAULT_TENANT, Store
-
-
-@pytest.fixture
-def desk() -> Desk:
-    """The default tenant over empty ports."""
-    return Desk(ports=memory_ports(), tenant=DEFAULT_TENANT)
-
-
-@pytest.fixture
-async def client(desk: Desk) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the door."""
-    transport = httpx.ASGITransport(app=create_app(desk.ports, Settings()), raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as made:
-        yield made
+from bookwheel.types import Store
 
 
 @pytest.fixture
