@@ -140,11 +140,18 @@ def detect(path: Path, filename: str) -> str:
             return _inside_zip(file, filename)
         if head.startswith(_OLE_MAGIC):
             return _inside_ole(file, filename)
-    if b"%PDF-" in head[:1024]:
+    if _is_pdf(head, filename):
         return PDF
     if head.startswith(b"{\\rtf"):
         return RTF
     return _by_magic(head, filename) or _by_name(head, filename)
+
+
+def _is_pdf(head: bytes, filename: str) -> bool:
+    """PDF may have junk before its beginning; a text that tells of PDF is none."""
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n\0").startswith(b"%PDF-"):
+        return True
+    return b"%PDF-" in head[:1024] and (filename.lower().endswith(".pdf") or b"\0" in head)
 
 
 def _by_magic(head: bytes, filename: str) -> str | None:

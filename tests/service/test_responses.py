@@ -80,7 +80,7 @@ def test_a_response(client: openai.OpenAI, asking: dict[str, Any]) -> None:
     assert cited["quote"] in TEXT
     assert made.usage is not None
     assert made.usage.total_tokens == made.usage.input_tokens + made.usage.output_tokens
-    assert client.responses.retrieve(made.id) == made
+    assert client.responses.retrieve(made.id, include=["file_search_call.results"]) == made
 
 
 def test_a_stream(client: openai.OpenAI, asking: dict[str, Any]) -> None:

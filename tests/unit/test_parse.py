@@ -312,3 +312,20 @@ def test_only_small_text_is_read_outside_the_sandbox(tmp_path: Path) -> None:
     assert parse_small_text(path, "a.txt") is None
     path.write_bytes(b"x" * (1 << 20) + b"y")
     assert parse_small_text(path, "a.txt") is None
+
+
+@pytest.mark.parametrize(
+    ("filename", "data", "media_type"),
+    [
+        ("a.pdf", b"%PDF-1.7\n", media_types.PDF),
+        ("a.bin", b"\xef\xbb\xbf\r\n%PDF-1.7\n", media_types.PDF),
+        ("a.pdf", b"sent by a scanner\r\n%PDF-1.4\n", media_types.PDF),
+        ("a.bin", b"\x01\0\0mac%PDF-1.4\n", media_types.PDF),
+        ("a.md", b'The beginning of a PDF is `b"%PDF-1.7"`.', "text/markdown"),
+    ],
+)
+def test_a_text_that_tells_of_pdf_is_none(tmp_path: Path, filename: str, data: bytes, media_type: str) -> None:
+    """Junk before the beginning of a PDF is let pass where the name or the bytes say that it is none of text."""
+    path = tmp_path / "stored"
+    path.write_bytes(data)
+    assert media_types.detect(path, filename) == media_type

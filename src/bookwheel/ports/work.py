@@ -19,8 +19,8 @@ class Ingestion(Protocol):
     async def claim_next(
         self, *, owner: str, lease_seconds: float, limit: int, max_bytes: int, urgent: bool
     ) -> Sequence[Claim]:
-        """Take what has waited longest, single uploads (with `urgent` nothing else) before bulk loads: at most `limit`
-        documents whose sources have at most `max_bytes` together, or one larger one."""
+        """Take what has waited longest, single uploads (with `urgent` nothing else) before bulk loads, never both at
+        once: at most `limit` documents whose sources have at most `max_bytes` together, or one larger one."""
 
     async def renew(self, owners: Sequence[str], *, lease_seconds: float) -> None:
         """Extend every lease of these owners: they are alive."""

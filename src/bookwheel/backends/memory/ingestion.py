@@ -37,7 +37,7 @@ class MemoryIngestion:
         free.sort(key=lambda row: (not row.urgent, row.document.updated_at, row.document.id))
         taken: list[DocumentRow] = []
         for row in free[:limit]:
-            if taken and sum(one.document.size for one in (*taken, row)) > max_bytes:
+            if taken and (row.urgent != free[0].urgent or sum(one.document.size for one in (*taken, row)) > max_bytes):
                 break
             taken.append(row)
         return [self._lease(row, owner, lease_seconds) for row in taken]

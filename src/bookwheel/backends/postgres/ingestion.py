@@ -28,9 +28,9 @@ WHERE NOT s.paused AND (d.retry_at IS NULL OR d.retry_at <= clock_timestamp())
 
 WAITING = f"{FREE} AND d.status = 'in_progress'"
 
-NAMED = f"SELECT d.id, d.size {FREE} AND {UNFINISHED} AND d.id = ANY(%(ids)s) ORDER BY d.id FOR UPDATE OF d"
-NEXT = f"SELECT d.id, d.size {WAITING} ORDER BY d.urgent DESC, d.updated_at, d.id LIMIT %(limit)s"
-NEXT_URGENT = f"SELECT d.id, d.size {WAITING} AND d.urgent ORDER BY d.updated_at, d.id LIMIT %(limit)s"
+NAMED = f"SELECT d.id, d.size, false {FREE} AND {UNFINISHED} AND d.id = ANY(%(ids)s) ORDER BY d.id FOR UPDATE OF d"
+NEXT = f"SELECT d.id, d.size, d.urgent {WAITING} ORDER BY d.urgent DESC, d.updated_at, d.id LIMIT %(limit)s"
+NEXT_URGENT = f"SELECT d.id, d.size, d.urgent {WAITING} AND d.urgent ORDER BY d.updated_at, d.id LIMIT %(limit)s"
 SKIP_LOCKED = " FOR UPDATE OF d SKIP LOCKED"
 
 # A lease that ran out, and was not only set aside, is a death: its worker ended with the document in hand.
@@ -287,12 +287,13 @@ def _holders(claims: Sequence[Claim]) -> tuple[list[UUID], list[str]]:
 
 
 def _within(free: Sequence[tuple[Any, ...]], max_bytes: int) -> list[UUID]:
-    """The first documents whose sizes fit together; one that is larger alone."""
+    """The first documents whose sizes fit together; one that is larger alone, and single uploads without a bulk load
+    that they would have to wait for."""
     wanted: list[UUID] = []
     held = 0
-    for document_id, size in free:
+    for document_id, size, urgent in free:
         held += size
-        if wanted and held > max_bytes:
+        if wanted and (held > max_bytes or urgent != free[0][2]):
             break
         wanted.append(document_id)
     return wanted
