@@ -20,6 +20,7 @@ from bookwheel.replies.stores import Document, LineResult, Passage
 TIMEOUT = httpx.Timeout(60.0, connect=5.0, write=600.0)
 POLL_SECONDS = (0.05, 0.1, 0.2, 0.2, 0.5)  # between looks while waiting; the last one goes on
 PAGE = 100
+SETTLE_SECONDS = 10.0  # for files of a source that are being written
 
 DocumentStatus = Literal["in_progress", "completed", "failed", "cancelled"]
 JobState = Literal["waiting", "running", "retrying", "paused", "failed", "cancelled"]
@@ -245,11 +246,16 @@ class Client:
         return cast("Source", self.call("POST", f"/v1/sources/{id}", json=fields))
 
     def run_source(self, id: str) -> Source:
-        """Run a source now and wait for the end of that run. Raises NotFoundError."""
+        """Run a source now and wait for the end of that run, and some seconds for files that were written a moment ago,
+        which a run leaves to the next one. Raises NotFoundError."""
         before = self.call("POST", f"/v1/sources/{id}/run")["runs"]
-        while (source := self.source(id))["runs"] == before or _is_due(source):
+        patience = time.monotonic() + SETTLE_SECONDS
+        while True:
+            source = self.source(id)
+            unsettled = source["last_run_counts"].get("waiting", 0) > 0 and time.monotonic() < patience
+            if source["runs"] != before and not _is_due(source) and not unsettled:
+                return source
             time.sleep(POLL_SECONDS[1])
-        return source
 
     def delete_source(self, id: str, *, keep_documents: bool = False) -> None:
         """Remove a source, with its documents unless they are to be kept. Raises NotFoundError."""
