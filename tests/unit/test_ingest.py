@@ -17,7 +17,9 @@ from bookwheel.sandbox import cut_here
 from bookwheel.testing import HashEmbedder, memory_ports
 from bookwheel.testing.desk import Desk
 from bookwheel.types import (
+    Chunk,
     Chunking,
+    Claim,
     CutText,
     Document,
     DocumentDraft,
@@ -367,3 +369,38 @@ async def test_vectors_are_of_the_embedded_text(desk: Desk) -> None:
     vector = (await desk.ports.embedders[store.space.id].embed(["tides follow the moon"]))[0]
     found = await desk.search(np.asarray(vector), store)
     assert found[0].score == pytest.approx(1.0, abs=1e-3)
+
+
+class BreaksLate(Reader):
+    """A parser whose second batch is broken."""
+
+    async def cut(
+        self, source: Path | str, filename: str, *, chunking: Chunking, tokenizer: Tokenizer, title: str | None = None
+    ) -> AsyncGenerator[CutText, None]:
+        """One batch, then the error, once the batch is on its way to the catalog."""
+        async for cut in super().cut(source, filename, chunking=chunking, tokenizer=tokenizer, title=title):
+            yield cut
+        await asyncio.sleep(0.02)
+        raise BrokenFileError(f"{filename} is broken.")
+
+
+async def test_a_document_fails_after_what_it_wrote(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that ended behind the failure would leave passages that nobody removes."""
+    store, order, ingestion = await desk.store(), list[str](), desk.ports.ingestion
+    write, fail = ingestion.write, ingestion.fail
+
+    async def slow_write(claims: Sequence[Claim], chunks: Sequence[Chunk]) -> None:
+        await asyncio.sleep(0.2)
+        await write(claims, chunks)
+        order.append("written")
+
+    async def noted_fail(claim: Claim, *, code: str, message: str) -> None:
+        order.append("failed")
+        await fail(claim, code=code, message=message)
+
+    monkeypatch.setattr(ingestion, "write", slow_write)
+    monkeypatch.setattr(ingestion, "fail", noted_fail)
+    monkeypatch.setattr("bookwheel.ingest.BATCH_CHUNKS", 1)
+    await run(desk.ports, await stored_file(desk, store, "late.pdf"), parser=BreaksLate())
+    assert order[-1] == "failed"
+    assert "written" in order
