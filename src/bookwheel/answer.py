@@ -9,7 +9,7 @@ from bookwheel.followup import self_contained
 from bookwheel.ports import Embedder, Ports
 from bookwheel.retrieve import retrieve
 from bookwheel.telemetry import stage
-from bookwheel.types import Answer, Citation, Found, Question, Scope, Space
+from bookwheel.types import Answer, Citation, Found, Prompt, Question, Scope, Space
 
 NOT_FOUND = "Not found in these documents."
 
@@ -40,7 +40,9 @@ async def stream(
     citing, written, citations = CitationStream(found.hits), list[str](), list[Citation]()
     budget = _Budget(ports.embedders[space.id], max_tokens)
     with stage("generate", timings):
-        async for draft in ports.generator.generate(question.text, found.hits, history=history):
+        async for draft in ports.generator.generate(
+            Prompt(question=question.text, hits=found.hits, history=history, max_tokens=max_tokens)
+        ):
             parts = citing.feed(draft)
             if not budget.spend(_text(parts)):
                 break

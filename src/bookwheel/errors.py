@@ -28,12 +28,15 @@
     - FetchRefusedError
     - FetchFailedError
   + BrokenOffError (500)
+  + AnswerFormatError (502)
+  + OverloadedError (429, retryable)
   + UnavailableError (503, retryable)
     - DatabaseUnavailableError
     - IndexUnavailableError
     - EmbedderUnavailableError
     - GeneratorUnavailableError
     - RerankerUnavailableError
+    - CacheUnavailableError
   + StorageFullError (507, retryable)
 
 A class's docstring is its default message: what is wrong, then what to do. `status` is the HTTP status, `code` the
@@ -52,9 +55,12 @@ class BookwheelError(Exception):
     code: ClassVar[str] = "internal_error"
     retryable: ClassVar[bool] = False
 
-    def __init__(self, message: str | None = None, *, param: str | None = None) -> None:
+    def __init__(
+        self, message: str | None = None, *, param: str | None = None, retry_after: float | None = None
+    ) -> None:
         self.message = message or " ".join((self.__doc__ or "").split())
         self.param = param
+        self.retry_after = retry_after  #: seconds, where it is known when the same call may succeed
         super().__init__(self.message)
 
     def body(self) -> dict[str, Any]:
@@ -241,6 +247,23 @@ class BrokenOffError(BookwheelError):
     code = "broken_off"
 
 
+class AnswerFormatError(BookwheelError):
+    """The model wrote no JSON that response_format accepts, also when it was asked again. Simplify the schema, or use
+    another model."""
+
+    status = 502
+    code = "invalid_model_output"
+
+
+class OverloadedError(BookwheelError):
+    """Too many requests wait for the same service. Send it again after the seconds in Retry-After."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "overloaded"
+    retryable = True
+
+
 class UnavailableError(BookwheelError):
     """A part of the service does not answer. Retry in a moment; `bookwheel check` says which part."""
 
@@ -277,6 +300,12 @@ class RerankerUnavailableError(UnavailableError):
     """The reranker does not answer. Check BOOKWHEEL_RERANKER_URL, then retry."""
 
     code = "reranker_unavailable"
+
+
+class CacheUnavailableError(UnavailableError):
+    """The cache does not answer. Check BOOKWHEEL_CACHE_URL; answers go on without it."""
+
+    code = "cache_unavailable"
 
 
 class StorageFullError(BookwheelError):

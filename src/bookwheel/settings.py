@@ -5,9 +5,9 @@ One URL for each port, so that a running process shows its architecture in its e
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bookwheel.errors import SettingsError
@@ -29,9 +29,53 @@ class Settings(BaseSettings):
     embedder_url: str = Field(
         "openvino:", description="`openvino:` (MiniLM from its package) or `openvino:/path/to/a/model/directory`."
     )
-    generator_url: str = Field("extractive:", description="Who writes answers: `extractive:` needs no model.")
+    generator_url: str = Field(
+        "extractive:",
+        description="Who writes answers: `extractive:` needs no model; `openai:https://HOST/v1?model=NAME` any server"
+        " of that API; `anthropic:?model=NAME`. Several, separated by spaces: the first is the default, callers choose"
+        " by name.",
+    )
+    openai_api_key: SecretStr = Field(SecretStr(""), description="For `openai:` generators and embedders.")
+    anthropic_api_key: SecretStr = Field(SecretStr(""), description="For `anthropic:` generators.")
+    generator_timeout_seconds: float = Field(60.0, gt=0, description="Longest time that writing one answer may take.")
+    generator_stall_seconds: float = Field(
+        15.0, gt=0, description="Longest silence of a generator: before its first word, and between two."
+    )
+    generator_concurrency: int = Field(16, ge=1, description="Answers that each process has written at once.")
+    generator_context_tokens: int = Field(4096, ge=256, description="Most tokens of passages in one prompt.")
+    unsupported_sentences: Literal["mark", "drop", "keep"] = Field(
+        "mark", description="What becomes of a sentence of an answer that no passage supports."
+    )
 
-    reranker_url: str = Field("lexical:", description="Who reranks: `lexical:` (words and the embedder's cosine).")
+    reranker_url: str = Field(
+        "lexical:",
+        description="Who reranks: `lexical:` (words and the embedder's cosine), `late:` (the embedder's token vectors),"
+        " `cross-encoder:/path/to/a/model/directory`, or `cohere:https://HOST/v2/rerank?model=NAME` for a server of"
+        " that shape.",
+    )
+    reranker_api_key: SecretStr = Field(SecretStr(""), description="For `cohere:` rerankers.")
+    upstream_timeout_seconds: float = Field(
+        5.0, gt=0, description="Longest time that a remote embedder or reranker may take for one request."
+    )
+
+    cache_url: str = Field(
+        "postgresql:",
+        description="Where caches are shared, behind each process's own: `postgresql:` (the catalog's), `redis://HOST`,"
+        " `memory:` for none, or `off:` for no cache at all.",
+    )
+    cache_bytes: int = Field(64 * MIB, ge=MIB, description="Most memory of each process's own cache.")
+    cache_answer_seconds: float = Field(86_400.0, gt=0, description="How long an answer is kept.")
+    cache_search_seconds: float = Field(1_800.0, gt=0, description="How long what a search found is kept.")
+    cache_embedding_seconds: float = Field(3_600.0, gt=0, description="How long the vector of a question is kept.")
+    cache_fresh_seconds: float = Field(
+        60.0,
+        ge=0,
+        description="How long a kept answer may miss a new document; 0 is strict: any change of a store ends its"
+        " answers at once. A change of what an answer rests on always does.",
+    )
+    cache_similarity: float = Field(
+        0.9, ge=0, le=1, description="Cosine from which an earlier question may answer for this; 1 for the same only."
+    )
 
     host: str = Field("127.0.0.1", description="Address the API listens on; only loopback until keys exist.")
     mcp_hosts: str = Field(

@@ -374,6 +374,18 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """What a generator is asked: a question, and the passages that it may answer from."""
+
+    question: str
+    hits: Sequence[Hit]  #: numbered from 1 in this order, best first
+    history: Sequence[Mapping[str, Any]] = ()  #: earlier turns, oldest first: role and content
+    instructions: str = ""  #: of the caller, beside our own
+    schema: Mapping[str, Any] | None = None  #: a JSON schema: the answer is to be one JSON value that it accepts
+    max_tokens: int | None = None  #: of the answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Citation:
     """Where a sentence of an answer stands."""
 

@@ -74,7 +74,8 @@ def test_codes_are_distinct() -> None:
 
 @pytest.mark.parametrize("kind", list(tree()), ids=lambda kind: kind.__name__)
 def test_type_follows_from_the_status(kind: type[BookwheelError]) -> None:
-    """4xx is the caller's, 5xx is ours, and only ours may be retried as it is."""
+    """4xx is the caller's, 5xx is ours, and only ours may be retried as it is, and what came too fast."""
     assert 400 <= kind.status < 600
-    assert kind.type == ("invalid_request_error" if kind.status < 500 else "server_error")
-    assert not kind.retryable or kind.status >= 500
+    theirs = "rate_limit_error" if kind.status == 429 else "invalid_request_error"
+    assert kind.type == (theirs if kind.status < 500 else "server_error")
+    assert not kind.retryable or kind.status >= 500 or kind.status == 429

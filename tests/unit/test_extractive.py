@@ -14,7 +14,7 @@ from bookwheel.errors import EmbedderUnavailableError
 from bookwheel.ports import Vectors
 from bookwheel.sentences import words
 from bookwheel.testing.doubles import a_hit
-from bookwheel.types import Hit
+from bookwheel.types import Hit, Prompt
 
 DAM = (
     "The Hoover Dam stands in the Black Canyon of the Colorado River. Construction began in 1931 under Frank Crowe.[4] "
@@ -64,7 +64,7 @@ def embedder() -> AsyncIterator[OpenVinoEmbedder]:
 
 async def answer(generator: ExtractiveGenerator, question: str, hits: Sequence[Hit]) -> str:
     """The whole draft."""
-    return "".join([piece async for piece in generator.generate(question, hits)])
+    return "".join([piece async for piece in generator.generate(Prompt(question=question, hits=hits))])
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,8 @@ async def test_every_written_sentence_is_cited_truly(texts: list[str]) -> None:
     for text in texts:
         hits.append(a_hit(text, start=len(document)))
         document += text + "|"
-    pieces = [piece async for piece in ExtractiveGenerator(LetterEmbedder()).generate("Do dams hold water?", hits)]
+    prompt = Prompt(question="Do dams hold water?", hits=hits)
+    pieces = [piece async for piece in ExtractiveGenerator(LetterEmbedder()).generate(prompt)]
     _, citations = cite("".join(pieces), hits)
     assert len(pieces) <= 3
     assert len(citations) == len(pieces)

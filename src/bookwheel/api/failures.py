@@ -1,6 +1,7 @@
 """Every error as a response in OpenAI's shape."""
 
 from collections.abc import Sequence
+from math import ceil
 from typing import Any
 
 from fastapi import FastAPI
@@ -40,7 +41,8 @@ def retry_headers(error: BookwheelError) -> dict[str, str]:
         return {"retry-after": "1"}
     if not error.retryable:
         return {"x-should-retry": "false"} if isinstance(error, ConflictError | SourceError) else {}
-    return {"retry-after": "30" if isinstance(error, StorageFullError) else "1"}
+    seconds = 30.0 if isinstance(error, StorageFullError) else error.retry_after or 1.0
+    return {"retry-after": str(max(1, ceil(seconds)))}
 
 
 async def _designed(_request: Request, error: Exception) -> JSON:

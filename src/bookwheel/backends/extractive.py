@@ -8,10 +8,9 @@ hits on its subject that lack the answer are not told apart.
 
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from math import log
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,7 @@ from bookwheel.errors import EmbedderUnavailableError
 from bookwheel.followup import self_contained
 from bookwheel.ports import Embedder
 from bookwheel.sentences import NOTE, SPACELESS, split_quotes, words
-from bookwheel.types import Hit
+from bookwheel.types import Hit, Prompt
 
 HITS = 8  # passages that are read
 EMBEDDED = 16  # sentences whose cosine is computed, the best by words: 40 cost 2.4 times as much and find 0.3 % more
@@ -100,19 +99,17 @@ class ExtractiveGenerator:
     """Fills the Generator port. Costs one embedding batch of at most EMBEDDED short texts."""
 
     model = "bookwheel-extractive"
+    writes_json = False
 
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
 
-    async def generate(
-        self,
-        question: str,
-        hits: Sequence[Hit],
-        *,
-        history: Sequence[Mapping[str, Any]] = (),
-    ) -> AsyncIterator[str]:
+    async def ping(self) -> None:
+        """See ports.Generator: it always answers, if need be without the embedder."""
+
+    async def generate(self, prompt: Prompt) -> AsyncIterator[str]:
         """At most three sentences, best first, those of one passage together in its order; none without support."""
-        scored = await self.score(self_contained(question, history), hits)
+        scored = await self.score(self_contained(prompt.question, prompt.history), prompt.hits)
         for number, sentence in enumerate(choose(scored)):
             yield f"{' ' if number else ''}{sentence.text} [{sentence.hit + 1}]"
 

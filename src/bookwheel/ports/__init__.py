@@ -7,6 +7,7 @@ passes the contract test of each port it fills (`bookwheel.testing`).
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from bookwheel.ports.cache import Cache
 from bookwheel.ports.catalog import Batches, Documents, Expiry, Files, IdempotencyKeys, Stores
 from bookwheel.ports.indexes import Blobs, KeywordIndex, VectorIndex
 from bookwheel.ports.models import Embedder, Embedders, Generator, Reranker, Vectors
@@ -18,6 +19,7 @@ from bookwheel.types import Space
 __all__ = [
     "Batches",
     "Blobs",
+    "Cache",
     "Documents",
     "Embedder",
     "Embedders",

@@ -1,14 +1,14 @@
 """What reads and writes text."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from bookwheel.errors import EmbedderUnavailableError
-from bookwheel.types import Hit
+from bookwheel.types import Prompt
 
 Vectors = NDArray[np.float32]  # (count, dimensions), rows of length 1
 
@@ -49,13 +49,16 @@ class Generator(Protocol):
     """Writes the answer to a question from hits."""
 
     model: str
+    writes_json: bool  #: can follow a JSON schema; others are not given one
 
-    def generate(
-        self, question: str, hits: Sequence[Hit], *, history: Sequence[Mapping[str, Any]] = ()
-    ) -> AsyncIterator[str]:
+    def generate(self, prompt: Prompt) -> AsyncIterator[str]:
         """The answer as a stream of text with [n] after each sentence, n counting the hits from 1. An empty stream
-        means that the hits do not support an answer."""
+        means that the hits do not support an answer. Raises GeneratorUnavailableError, also in the midst of the
+        stream, and OverloadedError."""
         ...
+
+    async def ping(self) -> None:
+        """Raises GeneratorUnavailableError when it cannot answer. Cheap: no text is written."""
 
 
 class Reranker(Protocol):

@@ -2,10 +2,9 @@
 
 import hashlib
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -15,7 +14,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from bookwheel.ports import Vectors
-from bookwheel.types import Hit, Space
+from bookwheel.types import Hit, Prompt, Space
 
 DIMENSIONS = 64
 HASH_SPACE = Space(id=1, model="hash", revision="1", dimensions=DIMENSIONS)
@@ -84,16 +83,14 @@ class EchoGenerator:
     """Fills ports.Generator: the first sentences of the best hits, each cited; nothing without hits."""
 
     model = "echo"
+    writes_json = False
 
-    async def generate(
-        self,
-        question: str,  # noqa: ARG002 - the hits answer whatever was asked
-        hits: Sequence[Hit],
-        *,
-        history: Sequence[Mapping[str, Any]] = (),  # noqa: ARG002
-    ) -> AsyncIterator[str]:
+    async def ping(self) -> None:
+        """See ports.Generator: it always answers."""
+
+    async def generate(self, prompt: Prompt) -> AsyncIterator[str]:
         """See ports.Generator."""
-        for number, hit in enumerate(hits[:ECHOED_HITS], start=1):
+        for number, hit in enumerate(prompt.hits[:ECHOED_HITS], start=1):
             sentence = hit.text.partition(". ")[0].strip().removesuffix(".")
             if sentence:
                 yield f"{sentence}. [{number}] "

@@ -1,0 +1,34 @@
+"""What is kept to save work: bytes by key, and short lists of recent things by group."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+
+class Cache(Protocol):
+    """Bytes that may be gone at any time. Keys and groups are ASCII of at most 200 characters that name the tenant;
+    values are at most some 100 kB. Bounded: the oldest go when it is full. Every verb raises CacheUnavailableError
+    and nothing else, and soon: a cache that is slow is away."""
+
+    name: str  #: of the backend, for metrics
+
+    async def get(self, keys: Sequence[str]) -> Mapping[str, bytes]:
+        """The values of those keys that are there and have not expired."""
+
+    async def put(self, values: Mapping[str, bytes], *, seconds: float) -> None:
+        """Keep each value under its key for so long; what was there is replaced."""
+
+    async def remove(self, keys: Sequence[str]) -> None:
+        """Forget these keys, those that are there."""
+
+    async def append(self, group: str, member: bytes, *, seconds: float, keep: int) -> None:
+        """Add to the end of a group's list, which keeps its `keep` newest members for so long after the last one."""
+
+    async def members(self, group: str, *, after: int = 0) -> Sequence[tuple[int, bytes]]:
+        """The list's members numbered above `after`, with their numbers, in the order in which they were added.
+        Numbers grow and are never used again, unless the list was lost: then they begin anew at 1 or later."""
+
+    async def sweep(self) -> int:
+        """Forget what has expired; returns how many keys and members. Nothing to do where the backend does it."""
+
+    async def ping(self) -> None:
+        """Raises CacheUnavailableError when it cannot answer."""
