@@ -15,7 +15,18 @@ from pathlib import Path
 from harness import machine, read_lines
 
 HERE = Path(__file__).resolve().parent
-NAMES = ("quality", "answers", "embedder", "ingestion", "freshness", "takeover", "memory", "footprint")
+NAMES = (
+    "quality",
+    "answers",
+    "grounding",
+    "reranking",
+    "embedder",
+    "ingestion",
+    "freshness",
+    "takeover",
+    "memory",
+    "footprint",
+)
 LINES, TABLE = HERE / "results.jsonl", HERE / "RESULTS.md"
 
 HEAD = """# Results

@@ -1,17 +1,18 @@
 """The answer walk: question in, cited answer out."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any
 
-from bookwheel.citations import CitationStream
+from bookwheel.caching import is_settled
 from bookwheel.followup import self_contained
-from bookwheel.ports import Embedder, Ports
+from bookwheel.kept_answers import keep_answer, kept_answer
+from bookwheel.ports import Generator, Ports
+from bookwheel.prompt import NOT_FOUND
 from bookwheel.retrieve import retrieve
 from bookwheel.telemetry import stage
-from bookwheel.types import Answer, Citation, Found, Prompt, Question, Scope, Space
-
-NOT_FOUND = "Not found in these documents."
+from bookwheel.types import Answer, Ask, Found, Prompt, Question, Scope
+from bookwheel.writing import Draft, write
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,87 +24,74 @@ class AnswerPiece:
     answer: Answer | None = None
 
 
-async def stream(
-    question: Question,
-    *,
-    scope: Scope,
-    space: Space,
-    ports: Ports,
-    history: Sequence[Mapping[str, Any]] = (),
-    max_tokens: int | None = None,
-) -> AsyncGenerator[AnswerPiece, None]:
-    """Search for the question, made self-contained by the history; then write the answer piece by piece."""
-    asked = replace(question, text=self_contained(question.text, history))
-    found = await retrieve(asked, scope=scope, space=space, ports=ports)
+async def stream(ask: Ask, *, scope: Scope, ports: Ports) -> AsyncGenerator[AnswerPiece, None]:
+    """An answer that is kept and still holds; else search for the question, made self-contained by the history, and
+    write the answer piece by piece. Raises UnavailableError, OverloadedError, AnswerFormatError."""
+    generator = chosen(ask, ports)
+    earlier = await kept_answer(ask, model=generator.model, scope=scope, ports=ports)
+    if earlier is not None:
+        yield AnswerPiece(found=earlier.found)
+        yield AnswerPiece(text=earlier.text, answer=earlier)
+        return
+    settled = ask.freshness is not None and await is_settled(ask.freshness, scope=scope, ports=ports)
+    async with aclosing(_anew(ask, generator, scope=scope, ports=ports)) as pieces:
+        async for piece in pieces:
+            if piece.answer is not None and settled:
+                await keep_answer(ask, piece.answer, model=generator.model, scope=scope, ports=ports)
+            yield piece
+
+
+def chosen(ask: Ask, ports: Ports) -> Generator:
+    """The generator that the request names, else the default."""
+    return ports.generators.get(ask.model or "", ports.generator)
+
+
+async def _anew(ask: Ask, generator: Generator, *, scope: Scope, ports: Ports) -> AsyncGenerator[AnswerPiece, None]:
+    asked = replace(ask.question, text=self_contained(ask.question.text, ask.history))
+    found = await retrieve(asked, scope=scope, space=ask.space, ports=ports, freshness=ask.freshness)
     yield AnswerPiece(found=found)
-    timings = dict(found.timings)
-    citing, written, citations = CitationStream(found.hits), list[str](), list[Citation]()
-    budget = _Budget(ports.embedders[space.id], max_tokens)
+    timings, draft = dict(found.timings), Draft(model=generator.model)
     with stage("generate", timings):
-        async for draft in ports.generator.generate(
-            Prompt(question=question.text, hits=found.hits, history=history, max_tokens=max_tokens)
-        ):
-            parts = citing.feed(draft)
-            if not budget.spend(_text(parts)):
-                break
-            if text := _take(parts, citations):
-                written.append(text)
+        writing = write(_prompt(ask, found), draft, ask=ask, generator=generator, ports=ports)
+        async with aclosing(writing) as pieces:
+            async for text in pieces:
                 yield AnswerPiece(text=text)
-    rest = "" if budget.is_spent else _take(citing.finish(), citations).rstrip()
-    whole = "".join([*written, rest]).strip()
-    if not whole and not budget.is_spent:
-        whole = rest = NOT_FOUND
-    answer = Answer(
-        text=whole,
-        citations=tuple(citations),
-        supported=whole not in ("", NOT_FOUND),
-        cut_short=budget.is_spent,
+    rest = "" if draft.text.strip() or draft.cut_short else NOT_FOUND
+    text = (draft.text + rest).strip()
+    yield AnswerPiece(text=rest, answer=_answer(text, draft, found, asked, timings))
+
+
+def _prompt(ask: Ask, found: Found) -> Prompt:
+    return Prompt(
+        question=ask.question.text,
+        hits=found.hits,
+        history=ask.history,
+        instructions=ask.instructions,
+        schema=ask.schema,
+        max_tokens=ask.max_tokens,
+    )
+
+
+def _answer(text: str, draft: Draft, found: Found, asked: Question, timings: dict[str, float]) -> Answer:
+    return Answer(
+        text=text,
+        citations=tuple(draft.citations),
+        supported=text not in ("", NOT_FOUND),
+        cut_short=draft.cut_short,
         found=found,
-        model=ports.generator.model,
+        model=draft.model,
         search_query=asked.text,
         timings=timings,
+        degraded=draft.degraded,
+        grounding=draft.grounding,
+        sentences=tuple(draft.sentences),
     )
-    yield AnswerPiece(text=rest, answer=answer)
 
 
-class _Budget:
-    """Tokens that an answer may have, as the embedder counts them; without a limit it lasts for ever."""
-
-    def __init__(self, embedder: Embedder, tokens: int | None) -> None:
-        self.embedder = embedder
-        self.left = tokens
-        self.is_spent = False
-
-    def spend(self, text: str) -> bool:
-        """Whether there is enough left for this text."""
-        if self.left is not None and text:
-            self.left -= self.embedder.token_counts([text])[0]
-            self.is_spent = self.left < 0
-        return not self.is_spent
-
-
-def _take(parts: Sequence[str | Citation], citations: list[Citation]) -> str:
-    """The text among the parts; citations are put aside."""
-    citations += [part for part in parts if isinstance(part, Citation)]
-    return _text(parts)
-
-
-def _text(parts: Sequence[str | Citation]) -> str:
-    return "".join(part for part in parts if isinstance(part, str))
-
-
-async def answer(
-    question: Question,
-    *,
-    scope: Scope,
-    space: Space,
-    ports: Ports,
-    history: Sequence[Mapping[str, Any]] = (),
-    max_tokens: int | None = None,
-) -> Answer:
-    """The whole answer at once."""
+async def answer(ask: Ask, *, scope: Scope, ports: Ports) -> Answer:
+    """The whole answer at once: where the generator fails midway, another one writes all of it."""
     whole: Answer | None = None
-    async for piece in stream(question, scope=scope, space=space, ports=ports, history=history, max_tokens=max_tokens):
+    async for piece in stream(replace(ask, in_pieces=False), scope=scope, ports=ports):
         whole = piece.answer
     assert whole is not None  # noqa: S101 - the last piece always has it
     return whole

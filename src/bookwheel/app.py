@@ -4,7 +4,7 @@ import asyncio
 import gc
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,15 +13,16 @@ from bookwheel.errors import DatabaseUnavailableError, SettingsError
 from bookwheel.settings import Settings
 
 if TYPE_CHECKING:
-    from bookwheel.backends.openvino.embedder import OpenVinoEmbedder
+    from bookwheel.backends.postgres.database import Database
     from bookwheel.backends.postgres.embedded import EmbeddedPostgres
     from bookwheel.backends.postgres.jobs import Calls
     from bookwheel.backends.tantivy import TantivyIndex
-    from bookwheel.ports import Blobs, Embedder, Generator, Ports, Reranker
-    from bookwheel.types import Space
+    from bookwheel.ports import Blobs, Cache, Embedder, Generator, Ports, Reranker
+    from bookwheel.types import AnswerPolicy, Space
 
 DATABASE_PATIENCE_SECONDS = 30.0
 DATABASE_POLL_SECONDS = 0.2
+SETTLED_STORES = 100_000  # whose versions are remembered
 GARBAGE_THRESHOLD = (10_000, 20, 20)  # Python's own 700 looks for cycles some hundred times in each batch of documents
 
 
@@ -49,31 +50,43 @@ def worker_calls(settings: Settings, run: Callable[..., Awaitable[None]]) -> "Ca
 @asynccontextmanager
 async def open_ports(settings: Settings, *, writes_keywords: bool) -> "AsyncIterator[Ports]":
     """Everything wired and open, closed again at the end. One process at a time may write the keyword index."""
+    from cachetools import LRUCache
+
+    from bookwheel.backends.extractive import ExtractiveGenerator
     from bookwheel.backends.postgres.migrate import ensure_space
     from bookwheel.backends.postgres.ports import open_database, postgres_ports
-    from bookwheel.ports import Embedders, Ports
+    from bookwheel.earlier_questions import SharedEarlierQuestions
+    from bookwheel.ports import Caches, Embedders, Ports
 
     url = database_url(settings)
-    embedder = _embedder(settings, bulk=writes_keywords)
-    space = await _patiently(
-        lambda: ensure_space(url, model=embedder.model, revision=embedder.revision, dimensions=embedder.dimensions)
-    )
-    keywords = _keywords(settings, writable=writes_keywords)
-    async with open_database(url, works=writes_keywords) as database:
+    async with AsyncExitStack() as opened:
+        embedder = await _embedder(settings, opened, bulk=writes_keywords)
+        space = await _patiently(
+            lambda: ensure_space(url, model=embedder.model, revision=embedder.revision, dimensions=embedder.dimensions)
+        )
+        keywords = _keywords(settings, writable=writes_keywords)
+        opened.callback(keywords.close)
+        database = await opened.enter_async_context(open_database(url, works=writes_keywords))
+        extractive = ExtractiveGenerator(embedder)
+        cache = _cache(settings, database, opened)
         _settle()
-        try:
-            yield Ports(
-                **postgres_ports(database),
-                keywords=keywords,
-                blobs=_blobs(settings),
-                embedders=Embedders({space.id: embedder}),
-                space=space,
-                generator=_generator(settings, embedder),
-                reranker=_reranker(settings, embedder),
-            )
-        finally:
-            keywords.close()
-            embedder.close()
+        yield Ports(
+            **postgres_ports(database),
+            keywords=keywords,
+            blobs=_blobs(settings),
+            embedders=Embedders({space.id: embedder}),
+            space=space,
+            generators=_generators(settings, embedder, extractive, opened),
+            extractive=extractive,
+            reranker=_reranker(settings, embedder, opened),
+            caches=Caches(
+                cache=cache,
+                questions=SharedEarlierQuestions(cache),
+                policy=_policy(settings),
+                settled=LRUCache(SETTLED_STORES),
+                asked={},
+            ),
+        )
 
 
 @asynccontextmanager
@@ -121,13 +134,26 @@ def _scheme(url: str) -> str:
     return url.partition(":")[0]
 
 
-def _embedder(settings: Settings, *, bulk: bool) -> "OpenVinoEmbedder":
-    if _scheme(settings.embedder_url) != "openvino":
-        raise SettingsError(f"BOOKWHEEL_EMBEDDER_URL has value {settings.embedder_url!r}: use openvino:[DIRECTORY].")
+async def _embedder(settings: Settings, opened: AsyncExitStack, *, bulk: bool) -> "Embedder":
+    scheme = _scheme(settings.embedder_url)
+    if scheme == "openai":
+        from bookwheel.backends.openai.embedder import open_embedder as open_remote
+        from bookwheel.backends.openvino.embedder import model_at, open_tokenizer
+
+        remote = await open_remote(settings.embedder_url, settings, tokenizer=open_tokenizer(model_at(None)))
+        opened.push_async_callback(remote.close)
+        return remote
+    if scheme != "openvino":
+        raise SettingsError(
+            f"BOOKWHEEL_EMBEDDER_URL has value {settings.embedder_url!r}: use openvino:[DIRECTORY] or"
+            " openai:https://HOST/v1?model=NAME."
+        )
     from bookwheel.backends.openvino.embedder import open_embedder
 
     directory = settings.embedder_url.removeprefix("openvino:")
-    return open_embedder(Path(directory) if directory else None, threads=settings.embed_threads, bulk=bulk)
+    local = open_embedder(Path(directory) if directory else None, threads=settings.embed_threads, bulk=bulk)
+    opened.callback(local.close)
+    return local
 
 
 def _keywords(settings: Settings, *, writable: bool) -> "TantivyIndex":
@@ -146,17 +172,100 @@ def _blobs(settings: Settings) -> "Blobs":
     return DirectoryBlobs(settings.directory / "blobs")
 
 
-def _generator(settings: Settings, embedder: "Embedder") -> "Generator":
-    if settings.generator_url != "extractive:":
-        raise SettingsError(f"BOOKWHEEL_GENERATOR_URL has value {settings.generator_url!r}: use extractive:.")
-    from bookwheel.backends.extractive import ExtractiveGenerator
+def _generators(
+    settings: Settings, embedder: "Embedder", extractive: "Generator", opened: AsyncExitStack
+) -> "dict[str, Generator]":
+    """By model name, the default first; the extractive one is always among them. Raises SettingsError."""
+    found: dict[str, Generator] = {}
+    for url in settings.generator_url.split() or ["extractive:"]:
+        generator = _generator(url, settings, embedder, opened) or extractive
+        found.setdefault(generator.model, generator)
+    return {**found, extractive.model: extractive}
 
-    return ExtractiveGenerator(embedder)
+
+def _generator(url: str, settings: Settings, embedder: "Embedder", opened: AsyncExitStack) -> "Generator | None":
+    if url == "extractive:":
+        return None
+    if _scheme(url) == "openai":
+        from bookwheel.backends.openai.generator import open_generator as open_openai
+
+        openai = open_openai(url, settings, count=embedder.token_counts)
+        opened.push_async_callback(openai.close)
+        return openai
+    if _scheme(url) == "anthropic":
+        from bookwheel.backends.anthropic import open_generator as open_anthropic
+
+        anthropic = open_anthropic(url, settings, count=embedder.token_counts)
+        opened.push_async_callback(anthropic.close)
+        return anthropic
+    raise SettingsError(
+        f"BOOKWHEEL_GENERATOR_URL has {url!r}: use extractive:, openai:https://HOST/v1?model=NAME or"
+        " anthropic:?model=NAME."
+    )
 
 
-def _reranker(settings: Settings, embedder: "Embedder") -> "Reranker":
-    if settings.reranker_url != "lexical:":
-        raise SettingsError(f"BOOKWHEEL_RERANKER_URL has value {settings.reranker_url!r}: use lexical:.")
-    from bookwheel.backends.lexical import LexicalReranker
+def _reranker(settings: Settings, embedder: "Embedder", opened: AsyncExitStack) -> "Reranker":
+    url = settings.reranker_url
+    match _scheme(url):
+        case "lexical":
+            from bookwheel.backends.lexical import LexicalReranker
 
-    return LexicalReranker(embedder)
+            return LexicalReranker(embedder)
+        case "late":
+            from bookwheel.backends.openvino.late import open_late_reranker
+
+            return open_late_reranker(url, settings)
+        case "cross-encoder":
+            from bookwheel.backends.openvino.cross_encoder import open_cross_encoder
+
+            return open_cross_encoder(url, settings)
+        case "cohere":
+            from bookwheel.backends.cohere import open_cohere_reranker
+
+            remote = open_cohere_reranker(url, settings)
+            opened.push_async_callback(remote.close)
+            return remote
+    raise SettingsError(
+        f"BOOKWHEEL_RERANKER_URL has value {url!r}: use lexical:, late:, cross-encoder:DIRECTORY or"
+        " cohere:https://HOST/v2/rerank?model=NAME."
+    )
+
+
+def _cache(settings: Settings, database: "Database", opened: AsyncExitStack) -> "Cache":
+    from bookwheel.backends.memory.cache import MemoryCache
+    from bookwheel.tiers import NoCache, TieredCache
+
+    url = settings.cache_url
+    if url == "off:":
+        return NoCache()
+    own = MemoryCache(settings.cache_bytes)
+    match _scheme(url):
+        case "memory":
+            return own
+        case "postgresql":
+            from bookwheel.backends.postgres.cache import PostgresCache
+
+            return TieredCache(own, PostgresCache(database))
+        case "redis" | "rediss":
+            from bookwheel.backends.redis import RedisCache
+
+            shared = RedisCache(url)
+            opened.push_async_callback(shared.close)
+            return TieredCache(own, shared)
+    raise SettingsError(
+        f"BOOKWHEEL_CACHE_URL has scheme {_scheme(url)!r}: use postgresql:, redis://HOST, memory: or off:."
+    )
+
+
+def _policy(settings: Settings) -> "AnswerPolicy":
+    from bookwheel.types import AnswerPolicy
+
+    return AnswerPolicy(
+        unsupported=settings.unsupported_sentences,
+        answer_seconds=settings.cache_answer_seconds,
+        search_seconds=settings.cache_search_seconds,
+        embedding_seconds=settings.cache_embedding_seconds,
+        fresh_seconds=settings.cache_fresh_seconds,
+        similarity=settings.cache_similarity,
+        popular=settings.popular_questions if settings.cache_url != "off:" else 0,
+    )

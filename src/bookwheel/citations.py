@@ -61,6 +61,12 @@ class CitationStream:
         self._held = draft[hold:]
         return out + self._text(draft[position:hold])
 
+    def aside(self, text: str) -> list[str | Citation]:
+        """Emit final text that no marker is about, neither one before it nor one behind it."""
+        out = self.finish() + self._text(text)
+        self._since = self._claim = ""
+        return out
+
     def finish(self) -> list[str | Citation]:
         """The end of the draft: what was held back is plain text after all."""
         held, self._held = self._held, ""

@@ -7,13 +7,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from bookwheel.caching import embedded, is_settled
 from bookwheel.errors import EmbedderUnavailableError, IndexUnavailableError, UnavailableError
 from bookwheel.filters import attribute_keys, parse, uses_chunks
 from bookwheel.fuse import DENSE_WEIGHT, Fused, fuse
 from bookwheel.given import PACKED
+from bookwheel.kept_searches import keep_search, kept_search
 from bookwheel.ports import Ports
 from bookwheel.telemetry import DEGRADED, stage
-from bookwheel.types import Candidate, Found, Hit, Question, Scope, Space
+from bookwheel.types import Candidate, Found, Freshness, Hit, Question, Scope, Space
 
 CANDIDATES = 100  # passages from each side: some 50 documents; 50 passages cost .002 nDCG@10 on SciFact
 SPARE_HITS = 10  # fused beyond the wanted number, because hydration may drop some
@@ -34,11 +36,27 @@ class _Progress:
         DEGRADED.labels(part).inc()
 
 
-async def retrieve(question: Question, *, scope: Scope, space: Space, ports: Ports) -> Found:
-    """Search the scope's stores, all of the space. Raises UnavailableError when neither index answers."""
+async def retrieve(
+    question: Question, *, scope: Scope, space: Space, ports: Ports, freshness: Freshness | None = None
+) -> Found:
+    """Search the scope's stores, all of the space; with `freshness` what is kept may be found. Raises UnavailableError
+    when neither index answers."""
+    if freshness is None:
+        return await _search(question, scope=scope, space=space, ports=ports)
+    found = await kept_search(question, scope=scope, space=space, freshness=freshness, ports=ports)
+    if found is not None:
+        return found
+    settled = await is_settled(freshness, scope=scope, ports=ports)
+    found = await _search(question, scope=scope, space=space, ports=ports)
+    if settled:
+        await keep_search(question, found, scope=scope, space=space, freshness=freshness, ports=ports)
+    return found
+
+
+async def _search(question: Question, *, scope: Scope, space: Space, ports: Ports) -> Found:
     progress = _Progress()
     vector, keyword = await asyncio.gather(
-        _vector(question, space, ports, progress),
+        _vector(question, scope, space, ports, progress),
         _keyword(question, scope=scope, ports=ports, progress=progress),
     )
     dense = await _dense(question, vector, keyword, scope=scope, space=space, ports=ports, progress=progress)
@@ -55,17 +73,17 @@ async def retrieve(question: Question, *, scope: Scope, space: Space, ports: Por
     return Found(hits=hits, degraded=tuple(progress.degraded), warnings=warnings, timings=progress.timings)
 
 
-async def _vector(question: Question, space: Space, ports: Ports, progress: _Progress) -> NDArray[np.float32] | None:
+async def _vector(
+    question: Question, scope: Scope, space: Space, ports: Ports, progress: _Progress
+) -> NDArray[np.float32] | None:
     if question.vector is not None:
         return np.frombuffer(question.vector, PACKED)
     try:
         with stage("embed", progress.timings):
-            vectors = await ports.embedders[space.id].embed([question.text])
+            return await embedded(question.text, space=space, scope=scope, ports=ports)
     except EmbedderUnavailableError:
         progress.degrade("embed")
         return None
-    vector: NDArray[np.float32] = vectors[0]
-    return vector
 
 
 async def _keyword(

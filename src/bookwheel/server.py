@@ -1,9 +1,11 @@
 """The API process: ports and routes under uvicorn."""
 
+import asyncio
 import socket
 
 from bookwheel.access import require_loopback
 from bookwheel.app import open_ports
+from bookwheel.popular import note_asked, warm
 from bookwheel.settings import Settings
 
 BACKLOG = 1024
@@ -39,4 +41,11 @@ async def serve(settings: Settings, listening: socket.socket) -> None:
             server_header=False,
             lifespan="on",
         )
-        await uvicorn.Server(config).serve(sockets=[listening])
+        stop = asyncio.Event()
+        noting = asyncio.create_task(note_asked(ports, stop))
+        await warm(ports)
+        try:
+            await uvicorn.Server(config).serve(sockets=[listening])
+        finally:
+            stop.set()
+            await noting

@@ -107,6 +107,19 @@ class Settings(BaseSettings):
         30, ge=1, description="Stored responses and the log of webhook deliveries are removed after so many days."
     )
 
+    search_public_seconds: int = Field(
+        0,
+        ge=0,
+        description="How long a proxy may keep what `GET /v1/search` found for callers without principals; 0: nobody"
+        " keeps it for others, and its own reader asks each time whether it changed.",
+    )
+    popular_questions: int = Field(
+        100,
+        ge=0,
+        description="So many of the questions asked most are answered anew before their kept answers die; 0: questions"
+        " are not counted.",
+    )
+
     log_level: str = Field("info", description="debug, info, warning or error.")
     log_format: str = Field("text", description="`text` for people, `json` for machines.")
 

@@ -364,6 +364,27 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Freshness:
+    """What of a request may come from a cache, and what of it may be kept there."""
+
+    versions: Mapping[UUID, int]  #: of the scope's stores, read when the request came
+    as_of: float  #: Unix time before they were read
+    read: bool = True
+    write: bool = True
+    max_age_seconds: float | None = None  #: of what is read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cached:
+    """Where a kept result came from."""
+
+    kind: Literal["search", "exact", "semantic"]
+    age_seconds: float
+    question: str  #: as it was asked then
+    similarity: float = 1.0  #: cosine of the two questions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """The result of the retrieve walk."""
 
@@ -371,6 +392,22 @@ class Found:
     degraded: tuple[str, ...] = ()  #: stages that were left out because they failed
     warnings: tuple[str, ...] = ()  #: why there may be less than the caller expects, in words
     timings: Mapping[str, float] = field(default_factory=dict)  #: seconds by stage
+    cached: Cached | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """A request for an answer."""
+
+    question: Question
+    space: Space
+    history: Sequence[Mapping[str, Any]] = ()  #: earlier turns, oldest first: role and content
+    instructions: str = ""  #: of the caller, for a generator that takes some
+    schema: Mapping[str, Any] | None = None  #: the answer is to be one JSON value that this JSON schema accepts
+    max_tokens: int | None = None  #: of the answer
+    model: str | None = None  #: of the generators; None for the tenant's own
+    freshness: Freshness | None = None  #: None: nothing is cached
+    in_pieces: bool = True  #: what is written is sent at once, and cannot be taken back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -397,6 +434,22 @@ class Citation:
     hit: Hit
 
 
+UnsupportedPolicy = Literal["mark", "drop", "keep"]  # what becomes of a sentence that no passage supports
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedSentence:
+    """A sentence of an answer and whether the passages support it."""
+
+    start: int  #: characters of the answer
+    end: int
+    claims: bool  #: it says something that can be supported
+    supported: bool
+    score: float  #: 0 to 1
+    citations: tuple[int, ...] = ()  #: the numbers shown behind it
+    reason: str = ""  #: why it is not supported: numbers, names, words, meaning
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """Text with citations; `supported` is False when the documents do not say."""
@@ -409,6 +462,42 @@ class Answer:
     cut_short: bool = False  #: more was to come than the caller wanted to have
     search_query: str = ""  #: what was searched for: the question, made self-contained
     timings: Mapping[str, float] = field(default_factory=dict)
+    degraded: tuple[str, ...] = ()  #: stages of writing that were replaced or left out because they failed
+    grounding: float | None = None  #: the share, 0 to 1, of what is claimed that the passages support; None: no claims
+    sentences: tuple[CheckedSentence, ...] = ()  #: in order, with their support
+    cached: Cached | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tenant:
+    """The unit of isolation."""
+
+    id: UUID
+    name: str
+    generator: str | None  #: who writes its answers by default; None for the server's own default
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedQuestion:
+    """A question as it was asked, so that it can be asked again."""
+
+    tenant_id: UUID
+    key: str  #: of its kept answer
+    request: Mapping[str, Any]  #: JSON: all that `answer.py` needs
+    times: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerPolicy:
+    """How answers are made and kept: docs/settings.md."""
+
+    unsupported: UnsupportedPolicy = "mark"
+    answer_seconds: float = 86_400.0
+    search_seconds: float = 1_800.0
+    embedding_seconds: float = 3_600.0
+    fresh_seconds: float = 60.0
+    similarity: float = 0.9
+    popular: int = 100  #: questions that are kept ready
 
 
 class SourceKind(StrEnum):

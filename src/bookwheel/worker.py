@@ -19,6 +19,7 @@ from bookwheel.follow import follow
 from bookwheel.heap import give_back, share_arenas
 from bookwheel.ingest import ingest_waiting
 from bookwheel.orphans import remove_dead_blobs
+from bookwheel.popular import refresh_popular
 from bookwheel.ports import Ports
 from bookwheel.respond import Narrator, run_responses
 from bookwheel.sandbox import ParserPool
@@ -60,6 +61,7 @@ class Worker:
             tasks.create_task(follow(self.ports, self.stop))
             tasks.create_task(run_sources(self.ports, self.settings, self.stop, self.name))
             tasks.create_task(deliver_webhooks(self.ports, self.settings, self.stop))
+            tasks.create_task(refresh_popular(self.answering, self.stop))
             tasks.create_task(run_responses(self.answering, self.settings, self.stop, self.name, narrator=_narrator))
             await self.stop.wait()
             for job in jobs:
@@ -121,6 +123,8 @@ class Worker:
             with patience("expiry"):
                 for kind, count in (await remove_expired(self.ports)).items():
                     log.info("expired", kind=kind, count=count)
+            with patience("cache"):
+                await self.ports.caches.cache.sweep()
             with patience("clean"):
                 removed = await remove_dead_blobs(self.ports)
                 if removed:

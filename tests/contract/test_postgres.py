@@ -1,10 +1,8 @@
 """The PostgreSQL backend keeps every contract of the ports that it fills, over one shared database."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,7 +10,6 @@ import psycopg
 import pytest
 
 from bookwheel.backends.postgres import ingestion, migrate, vectors
-from bookwheel.backends.postgres.embedded import EmbeddedPostgres
 from bookwheel.backends.postgres.ports import open_database, postgres_ports
 from bookwheel.errors import DatabaseUnavailableError
 from bookwheel.ports import Ports
@@ -36,16 +33,6 @@ from bookwheel.testing.webhooks import WebhookRunsContract, WebhooksContract
 from bookwheel.types import DocumentDraft
 
 WAITING, BATCH = 2_000, 200  # documents
-
-
-@pytest.fixture(scope="session")
-def database_url() -> Iterator[str]:
-    """An embedded server for all tests of this file, outside pytest's own folder, which only its user may enter."""
-    with TemporaryDirectory(prefix="bookwheel-test-") as directory:
-        server = EmbeddedPostgres(Path(directory) / "postgres")
-        server.start()
-        yield server.url
-        server.stop()
 
 
 @pytest.fixture(scope="session")

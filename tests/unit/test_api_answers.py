@@ -15,7 +15,7 @@ from bookwheel.errors import GeneratorUnavailableError, UnavailableError
 from bookwheel.ports import Ports
 from bookwheel.settings import Settings
 from bookwheel.testing import memory_ports
-from bookwheel.types import DEFAULT_TENANT, Answer, Citation, Found, Hit, Question, Scope
+from bookwheel.types import DEFAULT_TENANT, Answer, Ask, Citation, Found, Hit, Question, Scope
 
 DOCUMENT = DEFAULT_TENANT
 
@@ -56,6 +56,7 @@ class Walks:
     def __init__(self) -> None:
         self.questions: list[Question] = []
         self.scopes: list[Scope] = []
+        self.ask: Ask | None = None
         self.arguments: dict[str, Any] = {}
         self.found: dict[str, Found] = {}
         self.error: Exception | None = None
@@ -69,18 +70,18 @@ class Walks:
         self.scopes.append(scope)
         return self.found.get(question.text, Found(hits=[hit(1, 0.5)], degraded=("rerank",), timings={"embed": 0.002}))
 
-    async def stream(self, question: Question, **arguments: Any) -> AsyncIterator[AnswerPiece]:
+    async def stream(self, ask: Ask, **arguments: Any) -> AsyncIterator[AnswerPiece]:
         """As bookwheel.answer.stream."""
-        self.arguments = {"question": question, **arguments}
+        self.ask, self.arguments = ask, arguments
         for number, text in enumerate(("It ", "is [1].")):
             if self.error and number == self.breaks_after:
                 raise self.error
             yield AnswerPiece(text=text)
         yield AnswerPiece(text="", answer=self.whole())
 
-    async def answer(self, question: Question, **arguments: Any) -> Answer:
+    async def answer(self, ask: Ask, **arguments: Any) -> Answer:
         """As bookwheel.answer.answer."""
-        self.arguments = {"question": question, **arguments}
+        self.ask, self.arguments = ask, arguments
         return self.whole()
 
     def whole(self) -> Answer:
@@ -284,8 +285,12 @@ async def test_chat_takes_the_last_user_message_as_the_question(
         "temperature": 0.1,
     }
     assert (await client.post("/v1/chat/completions", json=body)).status_code == 200
-    assert walks.arguments["question"] == Question(text="second", limit=4, filter={"a": 1})
-    assert walks.arguments["history"] == said(("system", "be brief"), ("user", "first"), ("assistant", "yes"))
+    assert walks.ask is not None
+    assert walks.ask.question == Question(text="second", limit=4, filter={"a": 1})
+    assert walks.ask.history == said(("user", "first"), ("assistant", "yes"))
+    assert walks.ask.instructions == "be brief"
+    assert walks.ask.freshness is not None
+    assert list(walks.ask.freshness.versions) == [parse("store", store)]
     assert walks.arguments["scope"].store_ids == (parse("store", store),)
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -14,12 +14,12 @@ from pydantic import TypeAdapter
 from bookwheel.api import create_app
 from bookwheel.api.conversation import recent
 from bookwheel.api.ids import parse, public
-from bookwheel.errors import GeneratorUnavailableError
+from bookwheel.errors import GeneratorUnavailableError, OverloadedError
 from bookwheel.ports import Ports
 from bookwheel.settings import Settings
-from bookwheel.testing import memory_ports
+from bookwheel.testing import answered_by, memory_ports
 from bookwheel.testing.desk import Desk
-from bookwheel.types import DEFAULT_TENANT, Hit, Scope, Store
+from bookwheel.types import DEFAULT_TENANT, Prompt, Scope, Store
 
 RESULTS = "file_search_call.results"
 TEXT = "The bookwheel was described by Ramelli."
@@ -44,18 +44,27 @@ ORDER = [
 EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 
 
+@asynccontextmanager
+async def door_of(ports: Ports) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the door over these ports."""
+    transport = httpx.ASGITransport(app=create_app(ports, Settings()), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        yield client
+
+
 class Stuck:
     """A generator that says one thing and then waits until it is cancelled, or breaks."""
 
     model = "stuck"
+    writes_json = False
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
         self.cancelled = asyncio.Event()
 
-    async def generate(self, question: str, hits: Sequence[Hit], *, history: Any = ()) -> AsyncIterator[str]:
+    async def generate(self, prompt: Prompt) -> AsyncIterator[str]:
         """See ports.Generator."""
-        yield "It begins [1]. "
+        yield "It begins [1]. And then it goes on for a while"
         if self.error:
             raise self.error
         try:
@@ -393,25 +402,42 @@ async def test_another_tenants_response_is_not_there(client: httpx.AsyncClient, 
 
 
 async def test_an_error_before_the_answer_keeps_its_status(store: Store, ports: Ports) -> None:
-    """Whole: a 503 that may be retried, nothing stored. Streamed: the last event says what went wrong."""
-    broken = replace(ports, generator=Stuck(GeneratorUnavailableError()))
-    transport = httpx.ASGITransport(app=create_app(broken, Settings()), raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-        assert (await client.post("/v1/responses", json=asking(store))).status_code == 503
+    """Whole: a 429 that says when to come again, nothing stored. Streamed: the last event says what went wrong."""
+    broken = answered_by(ports, Stuck(OverloadedError(retry_after=7.0)))
+    async with door_of(broken) as client:
+        refused = await client.post("/v1/responses", json=asking(store))
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "7")
         found = events((await client.post("/v1/responses", json=asking(store, stream=True))).text)
         last = found[-1]
         assert (last["type"], last["response"]["status"]) == ("response.failed", "failed")
-        assert last["response"]["error"]["reason"] == "generator_unavailable"
+        assert last["response"]["error"]["reason"] == "overloaded"
         assert [event["sequence_number"] for event in found] == list(range(len(found)))
         assert EVENT.validate_python(last).type == "response.failed"
         assert (await client.get(f"/v1/responses/{last['response']['id']}")).json() == last["response"]
+
+
+async def test_a_generator_that_fails_midway(store: Store, ports: Ports) -> None:
+    """Whole: the extractive one writes all of it, and the answer says so. Streamed: what was told stands, and the
+    response is incomplete for that reason."""
+    async with door_of(answered_by(ports, Stuck(GeneratorUnavailableError()))) as client:
+        whole = (await client.post("/v1/responses", json=asking(store))).json()
+        assert (whole["status"], whole["bookwheel"]["degraded"]) == ("completed", ["generate"])
+        assert whole["bookwheel"]["model"] == "bookwheel-extractive"
+        assert TEXT in whole["output"][-1]["content"][0]["text"]
+        last = events((await client.post("/v1/responses", json=asking(store, stream=True))).text)[-1]
+        assert (last["type"], last["response"]["incomplete_details"]) == (
+            "response.incomplete",
+            {"reason": "generator_failed"},
+        )
+        assert last["response"]["bookwheel"]["degraded"] == ["generate"]
+        assert "It begins" in last["response"]["output"][-1]["content"][0]["text"]
 
 
 @pytest.mark.parametrize("path", ["/v1/responses", "/v1/chat/completions"])
 async def test_a_reader_who_leaves_ends_the_generation(store: Store, ports: Ports, path: str) -> None:
     """When the connection goes, the generator is cancelled within moments, and nothing is stored."""
     stuck = Stuck()
-    app = create_app(replace(ports, generator=stuck), Settings())
+    app = create_app(answered_by(ports, stuck), Settings())
     body = asking(store, stream=True)
     if path != "/v1/responses":
         messages = [{"role": "user", "content": "who?"}]

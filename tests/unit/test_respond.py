@@ -15,20 +15,21 @@ from bookwheel.api import create_app, response_events
 from bookwheel.api.ids import public
 from bookwheel.api.response_events import creation, new_body
 from bookwheel.api.response_requests import ResponseCreate
-from bookwheel.errors import GeneratorUnavailableError
+from bookwheel.errors import DatabaseUnavailableError
 from bookwheel.ports import Ports
 from bookwheel.respond import MAX_ATTEMPTS, run_responses, write_response
 from bookwheel.settings import Settings
-from bookwheel.testing import memory_ports
+from bookwheel.testing import answered_by, memory_caches, memory_ports
 from bookwheel.testing.desk import MANY, Desk
 from bookwheel.testing.responses import a_response
-from bookwheel.types import DEFAULT_TENANT, Hit, ModelResponse, Store
+from bookwheel.types import DEFAULT_TENANT, AnswerPolicy, ModelResponse, Prompt, Store
 
 
 class Scripted:
     """A generator that writes what it is told to, and may wait within or break behind it."""
 
     model = "scripted"
+    writes_json = False
 
     def __init__(self, *pieces: str, error: Exception | None = None, gate: asyncio.Event | None = None) -> None:
         self.pieces = pieces
@@ -36,7 +37,7 @@ class Scripted:
         self.gate = gate  #: opens behind the first piece
         self.began = asyncio.Event()
 
-    async def generate(self, question: str, hits: Sequence[Hit], *, history: Any = ()) -> AsyncIterator[str]:
+    async def generate(self, prompt: Prompt) -> AsyncIterator[str]:
         """See ports.Generator."""
         for piece in self.pieces:
             yield piece
@@ -98,6 +99,11 @@ def is_gapless(events: Sequence[dict[str, Any]]) -> bool:
     return [event["sequence_number"] for event in events] == list(range(len(events)))
 
 
+def written_by(ports: Ports, generator: Scripted) -> Ports:
+    """What it writes is told as it is, supported or not."""
+    return replace(answered_by(ports, generator), caches=memory_caches(AnswerPolicy(unsupported="keep")))
+
+
 async def test_it_is_written_to_its_end(desk: Desk, store: Store) -> None:
     """Events and object are in the catalog, the object as the last event has it."""
     kept = await queued(desk, store)
@@ -113,32 +119,36 @@ async def test_it_is_written_to_its_end(desk: Desk, store: Store) -> None:
 @pytest.mark.parametrize("pieces", [1, 2])
 async def test_taken_over_it_goes_on_behind_what_was_told(desk: Desk, store: Store, pieces: int) -> None:
     """The second worker's answer is the same, so no event comes twice and none is left out."""
-    answer = ("It is [1]. ", "So it is [1]. ")
+    answer = ("It is [1]. And so it goes on for some time, ", "for quite a while, [1]. And more")
     kept = await queued(desk, store)
-    dying = replace(desk.ports, generator=Scripted(*answer[:pieces], error=GeneratorUnavailableError()))
+    dying = written_by(desk.ports, Scripted(*answer[:pieces], error=DatabaseUnavailableError()))
     claimed = await take(desk, "one", lease_seconds=-1.0)
-    with pytest.raises(GeneratorUnavailableError):
+    with pytest.raises(DatabaseUnavailableError):
         await write_response(claimed, owner="one", ports=dying, narrator=response_events)
     before = await told(desk, kept)
     assert before[-1]["type"] == "response.output_text.delta"
-    living = replace(desk.ports, generator=Scripted(*answer))
+    living = written_by(desk.ports, Scripted(*answer))
     assert await write_response(await take(desk, "two"), owner="two", ports=living, narrator=response_events)
     events = await told(desk, kept)
     assert events[: len(before)] == before
     assert is_gapless(events)
     deltas = "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta")
-    assert deltas.strip() == "It is [1]. So it is [1]."
-    assert (await now(desk, kept))["status"] == "completed"
+    body = await now(desk, kept)
+    assert deltas.strip() == body["output"][-1]["content"][0]["text"]
+    assert deltas.endswith("for quite a while, [1]. And more")
+    assert body["status"] == "completed"
 
 
 async def test_another_answer_is_not_told_behind_the_first(desk: Desk, store: Store) -> None:
     """When the second worker would contradict what was told, the response fails with that reason."""
     kept = await queued(desk, store)
-    dying = replace(desk.ports, generator=Scripted("It is [1]. ", error=GeneratorUnavailableError()))
+    dying = written_by(
+        desk.ports, Scripted("It is [1]. And so it goes on, for a while", error=DatabaseUnavailableError())
+    )
     claimed = await take(desk, "one", lease_seconds=-1.0)
-    with pytest.raises(GeneratorUnavailableError):
+    with pytest.raises(DatabaseUnavailableError):
         await write_response(claimed, owner="one", ports=dying, narrator=response_events)
-    other = replace(desk.ports, generator=Scripted("It is not [1]. "))
+    other = written_by(desk.ports, Scripted("It is not [1]. "))
     await write_response(await take(desk, "two"), owner="two", ports=other, narrator=response_events)
     events, body = await told(desk, kept), await now(desk, kept)
     assert is_gapless(events)
@@ -148,14 +158,14 @@ async def test_another_answer_is_not_told_behind_the_first(desk: Desk, store: St
 async def test_attempts_are_bounded(desk: Desk, store: Store) -> None:
     """A part that stays away, or workers that die again and again, end it as failed."""
     kept = await queued(desk, store)
-    broken = replace(desk.ports, generator=Scripted(error=GeneratorUnavailableError()))
+    broken = written_by(desk.ports, Scripted(error=DatabaseUnavailableError()))
     for _ in range(MAX_ATTEMPTS - 1):
         claimed = await take(desk, "one", lease_seconds=-1.0)
-        with pytest.raises(GeneratorUnavailableError):
+        with pytest.raises(DatabaseUnavailableError):
             await write_response(claimed, owner="one", ports=broken, narrator=response_events)
     await write_response(await take(desk, "two"), owner="two", ports=broken, narrator=response_events)
     body = await now(desk, kept)
-    assert (body["status"], body["error"]["reason"]) == ("failed", "generator_unavailable")
+    assert (body["status"], body["error"]["reason"]) == ("failed", "database_unavailable")
     dead = await queued(desk, store)
     for _ in range(MAX_ATTEMPTS):
         await take(desk, "dead", lease_seconds=-1.0)
@@ -176,7 +186,7 @@ async def test_a_store_that_is_gone_fails_it(desk: Desk, store: Store) -> None:
 async def test_a_bug_fails_it_without_showing_the_inside(desk: Desk, store: Store) -> None:
     """Not even an unexpected error leaves it stuck."""
     kept = await queued(desk, store)
-    broken = replace(desk.ports, generator=Scripted(error=RuntimeError("a secret")))
+    broken = written_by(desk.ports, Scripted(error=RuntimeError("a secret")))
     await write_response(await take(desk, "one"), owner="one", ports=broken, narrator=response_events)
     error = (await now(desk, kept))["error"]
     assert error["reason"] == "internal_error"
@@ -228,7 +238,7 @@ async def test_followers_see_every_event_while_it_is_written(ports: Ports) -> No
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         early = [asyncio.create_task(client.get(f"{url}{after}")) for after in (-1, 4)]
         generator = Scripted("It is [1]. ", "So it is [1]. ", gate=gate)
-        async with working(replace(ports, generator=generator)):
+        async with working(written_by(ports, generator)):
             await generator.began.wait()
             amid = [asyncio.create_task(client.get(f"{url}{after}")) for after in (-1, 8)]
             await asyncio.sleep(0.2)
@@ -246,7 +256,7 @@ async def test_a_worker_notices_a_cancel_while_it_waits(desk: Desk, store: Store
     """Also while the generator says nothing, the run ends within a beat, and its place is free again."""
     stuck = Scripted("It is [1]. ", gate=asyncio.Event())
     kept = await queued(desk, store)
-    async with working(replace(desk.ports, generator=stuck)):
+    async with working(written_by(desk.ports, stuck)):
         await stuck.began.wait()
         await desk.ports.responses.cancel(kept.id, scope=desk.scope())
         await asyncio.sleep(0.3)
@@ -258,6 +268,6 @@ async def test_a_stopping_worker_gives_it_back(desk: Desk, store: Store) -> None
     """Another worker can take it at once, and the broken attempt does not count."""
     stuck = Scripted("It is [1]. ", gate=asyncio.Event())
     await queued(desk, store)
-    async with working(replace(desk.ports, generator=stuck)):
+    async with working(written_by(desk.ports, stuck)):
         await stuck.began.wait()
     assert (await take(desk, "next")).attempts == 1

@@ -15,6 +15,7 @@ from bookwheel.api import (
     file_batches,
     files,
     jobs,
+    link_search,
     mcp,
     models,
     openapi,
@@ -25,6 +26,7 @@ from bookwheel.api import (
     sources,
     status,
     store_files,
+    tenant,
     vector_stores,
     webhooks,
 )
@@ -58,6 +60,7 @@ def create_app(ports: Ports, settings: Settings, **options: Any) -> FastAPI:
     for module in (
         search,
         plain_search,
+        link_search,
         chat,
         responses,
         webhooks,
@@ -71,6 +74,7 @@ def create_app(ports: Ports, settings: Settings, **options: Any) -> FastAPI:
         jobs,
         models,
         sources,
+        tenant,
         status,
     ):
         app.include_router(module.routes)

@@ -1,11 +1,13 @@
 """Request bodies: what callers may send. Fields of OpenAI's that have no meaning here are ignored."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from bookwheel.api.given import Vector
 from bookwheel.errors import InvalidRequestError
+from bookwheel.structured import ANY_OBJECT, check_schema
 from bookwheel.types import Chunking, Strategy
 
 Name = Annotated[str, Field(max_length=256, pattern=r"^[^\x00]*$")]
@@ -268,6 +270,34 @@ class StreamOptions(Body):
     include_usage: bool = False
 
 
+class JsonSchema(Body):
+    """A JSON schema with a name, as OpenAI has it; it always holds, `strict` or not."""
+
+    name: Annotated[str, Field(max_length=64)] = "answer"
+    schema_: dict[str, Any] = Field(alias="schema")
+
+
+class ResponseFormat(Body):
+    """What a chat answers in: text, any JSON object, or JSON that a schema accepts."""
+
+    type: Literal["text", "json_object", "json_schema"] = "text"
+    json_schema: JsonSchema | None = None
+
+    def wanted(self) -> Mapping[str, Any] | None:
+        """The JSON schema that an answer must fit, None for text. Raises InvalidRequestError."""
+        if self.type == "json_schema" and self.json_schema is None:
+            raise InvalidRequestError("response_format.json_schema is missing.", param="response_format.json_schema")
+        given = None if self.json_schema is None else self.json_schema.schema_
+        return wanted_schema(self.type, given, param="response_format.json_schema.schema")
+
+
+def wanted_schema(type: str, given: Any, *, param: str) -> Mapping[str, Any] | None:
+    """The JSON schema that an answer must fit, None for text. Raises InvalidRequestError."""
+    if type == "text":
+        return None
+    return ANY_OBJECT if type == "json_object" else check_schema(given, param=param)
+
+
 class ChatCreate(Body):
     """POST /v1/chat/completions."""
 
@@ -277,9 +307,16 @@ class ChatCreate(Body):
     stream_options: StreamOptions | None = None
     max_tokens: int | None = Field(None, ge=1)  #: the older name of the next
     max_completion_tokens: int | None = Field(None, ge=1)
+    response_format: ResponseFormat = ResponseFormat()
     vector_store_ids: list[str] = Field([], max_length=10)
     filters: dict[str, Any] | None = None
     max_num_results: int = Field(8, ge=1, le=50)
+
+
+class TenantModify(Body):
+    """POST /v1/tenant. What is not sent stays as it is."""
+
+    generator: Annotated[str, Field(max_length=200)] | None = None
 
 
 class AttributesUpdate(Body):

@@ -1,7 +1,7 @@
 """/v1/chat/completions: a question in, a cited answer out, whole or streamed."""
 
 import secrets
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from time import time
@@ -16,17 +16,20 @@ from bookwheel import answer as walk
 from bookwheel.access import within
 from bookwheel.api import conversation
 from bookwheel.api.bodies import ChatCreate
+from bookwheel.api.cache_control import CacheControl, TheCacheControl, cache_headers
 from bookwheel.api.conversation import Message
 from bookwheel.api.event_stream import event_stream, unless_left
+from bookwheel.api.models import generator_for
 from bookwheel.api.shapes import answer_details, citation_object
 from bookwheel.api.store_choice import answering_stores
 from bookwheel.api.usage import chat_usage
 from bookwheel.api.wiring import JSON, ThePorts, TheScope, router
 from bookwheel.errors import BookwheelError
 from bookwheel.filters import parse as parse_filter
+from bookwheel.popular import count_asked
 from bookwheel.ports import Ports
 from bookwheel.telemetry import ERRORS
-from bookwheel.types import Answer, Question, Scope, Space
+from bookwheel.types import Answer, Ask, Question, Scope
 
 routes = router("chat")
 log = structlog.get_logger("bookwheel.api.chat")
@@ -39,41 +42,34 @@ class Asked:
     id: str
     model: str
     created: int  #: Unix time
-    question: Question
-    history: Sequence[Message]
+    ask: Ask
     scope: Scope
-    space: Space
+    control: CacheControl
     include_usage: bool
-    max_tokens: int | None
-
-    def arguments(self, ports: Ports) -> dict[str, Any]:
-        """What the answer walk takes beside the question."""
-        return {
-            "scope": self.scope,
-            "space": self.space,
-            "ports": ports,
-            "history": self.history,
-            "max_tokens": self.max_tokens,
-        }
 
 
 @routes.post("/v1/chat/completions")
-async def complete(body: ChatCreate, request: Request, ports: ThePorts, scope: TheScope) -> Response:
+async def complete(
+    body: ChatCreate, request: Request, control: TheCacheControl, ports: ThePorts, scope: TheScope
+) -> Response:
     """Answer the last user message from the stores named in `vector_store_ids` or in the model."""
-    asked = await _resolve(body, ports, scope)
+    asked = await _resolve(body, control, ports, scope)
+    count_asked(asked.ask, scope=asked.scope, ports=ports)
     if body.stream:
         return await _streamed(asked, request, ports)
-    answer = await walk.answer(asked.question, **asked.arguments(ports))
-    return JSON(_completion(asked, answer, _usage(asked, answer, ports)))
+    answer = await unless_left(walk.answer(asked.ask, scope=asked.scope, ports=ports), request=request)
+    headers = cache_headers(answer.cached, control)
+    return JSON(_completion(asked, answer, _usage(asked, answer, ports)), headers=headers)
 
 
-async def _resolve(body: ChatCreate, ports: Ports, scope: Scope) -> Asked:
+async def _resolve(body: ChatCreate, control: CacheControl, ports: Ports, scope: Scope) -> Asked:
     said = [Message(role=message.role, content=message.text()) for message in body.messages]
-    text, history = conversation.asked(said, param="messages")
-    conversation.check_length(text, [turn["content"] for turn in history], param="messages")
+    text, before = conversation.asked(said, param="messages")
+    conversation.check_length(text, [turn["content"] for turn in before], param="messages")
+    instructions, history = conversation.told_and_said(before)
     if body.filters is not None:
         parse_filter(body.filters)
-    ids, space = await answering_stores(
+    stores, space = await answering_stores(
         body.model,
         body.vector_store_ids,
         param="vector_store_ids",
@@ -81,22 +77,36 @@ async def _resolve(body: ChatCreate, ports: Ports, scope: Scope) -> Asked:
         scope=scope,
         ports=ports,
     )
+    schema = body.response_format.wanted()
+    ask = Ask(
+        question=Question(text=text, limit=body.max_num_results, filter=body.filters),
+        space=space,
+        history=history,
+        instructions=instructions,
+        schema=schema,
+        max_tokens=body.max_completion_tokens or body.max_tokens,
+        model=await generator_for(body.model, schema, scope=scope, ports=ports),
+        freshness=control.freshness(stores),
+    )
     return Asked(
         id=f"chatcmpl-{secrets.token_hex(12)}",
         model=body.model,
         created=int(time()),
-        question=Question(text=text, limit=body.max_num_results, filter=body.filters),
-        history=history,
-        scope=within(scope, *ids),
-        space=space,
+        ask=ask,
+        scope=within(scope, *(store.id for store in stores)),
+        control=control,
         include_usage=body.stream_options is not None and body.stream_options.include_usage,
-        max_tokens=body.max_completion_tokens or body.max_tokens,
     )
 
 
 def _usage(asked: Asked, answer: Answer, ports: Ports) -> dict[str, int]:
-    said = [asked.question.text, *(turn["content"] for turn in asked.history)]
-    return chat_usage(said, answer.text, ports.embedders[asked.space.id])
+    ask = asked.ask
+    said = [
+        ask.question.text,
+        *([ask.instructions] if ask.instructions else ()),
+        *(one["content"] for one in ask.history),
+    ]
+    return chat_usage(said, answer.text, ports.embedders[ask.space.id])
 
 
 def _finish_reason(answer: Answer) -> str:
@@ -122,10 +132,11 @@ def _completion(asked: Asked, answer: Answer, usage: Mapping[str, int]) -> dict[
 
 
 async def _streamed(asked: Asked, request: Request, ports: Ports) -> Response:
-    pieces = walk.stream(asked.question, **asked.arguments(ports))
+    pieces = walk.stream(asked.ask, scope=asked.scope, ports=ports)
     # The first words are fetched before the response begins, so that early errors keep their status.
     first = await unless_left(_first_words(pieces), request=request)
-    return event_stream(_events(asked, first, pieces, ports))
+    cached = None if first.answer is None else first.answer.cached
+    return event_stream(_events(asked, first, pieces, ports), headers=cache_headers(cached, asked.control))
 
 
 async def _first_words(pieces: AsyncGenerator[walk.AnswerPiece, None]) -> walk.AnswerPiece:

@@ -9,6 +9,9 @@ MAX_QUESTION = 8_192  #: characters, as of a search
 MAX_SAID = 200_000  #: characters of a request, and of the turns before it
 
 
+INSTRUCTING = frozenset({"system", "developer"})
+
+
 class Message(TypedDict):
     """One turn of a conversation."""
 
@@ -22,6 +25,12 @@ def asked(said: Sequence[Message], *, param: str) -> tuple[str, Sequence[Message
     if last is None or not (question := said[last]["content"].strip()):
         raise InvalidRequestError(f"{param} needs a user message with text: the question.", param=param)
     return question, said[:last]
+
+
+def told_and_said(messages: Sequence[Message]) -> tuple[str, Sequence[Message]]:
+    """What instructs the model, joined, and the turns of the conversation."""
+    told = [message["content"] for message in messages if message["role"] in INSTRUCTING]
+    return "\n\n".join(told), [message for message in messages if message["role"] not in INSTRUCTING]
 
 
 def check_length(question: str, others: Sequence[str], *, param: str) -> None:

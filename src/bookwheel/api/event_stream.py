@@ -1,7 +1,7 @@
 """Server-sent events on their way out: each when it comes, none for a reader who has left."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -13,9 +13,11 @@ Result = TypeVar("Result")
 HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}  #: the second one is for nginx
 
 
-def event_stream(events: AsyncGenerator[bytes, None]) -> Response:
+def event_stream(events: AsyncGenerator[bytes, None], *, headers: Mapping[str, str] | None = None) -> Response:
     """A response that sends the events, as fast as its reader takes them, and closes them when he leaves."""
-    return StreamingResponse(_in_turn(events), media_type="text/event-stream; charset=utf-8", headers=HEADERS)
+    return StreamingResponse(
+        _in_turn(events), media_type="text/event-stream; charset=utf-8", headers={**HEADERS, **(headers or {})}
+    )
 
 
 async def _in_turn(events: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:

@@ -3,6 +3,7 @@
 Two tools in the shapes that OpenAI's connectors ask for, `search` and `fetch`, and every document as a resource.
 """
 
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -26,10 +27,11 @@ from starlette.types import Scope as Connection
 
 from bookwheel.access import request_scope, within
 from bookwheel.api.bodies import Body, Name, PlainSearch, QueryText
+from bookwheel.api.cache_control import CacheControl
 from bookwheel.api.failures import invalid_request
 from bookwheel.api.ids import parse, public
-from bookwheel.api.search import find, questions
-from bookwheel.api.store_choice import NO_STORES, chosen_stores, live_stores, one_space
+from bookwheel.api.plain_search import found_for
+from bookwheel.api.store_choice import live_stores
 from bookwheel.errors import BookwheelError, InvalidRequestError, NotFoundError
 from bookwheel.expiry import note_search
 from bookwheel.ports import Ports
@@ -140,12 +142,8 @@ class Library:
 
     async def _search(self, wanted: SearchArguments, *, base: str) -> dict[str, Any]:
         scope, ports = await request_scope(), self._ports
-        asked = questions(PlainSearch.model_validate(wanted.model_dump()))
-        stores = await chosen_stores((), wanted.stores, scope=scope, ports=ports)
-        if not stores:
-            return {"results": [], "warnings": [NO_STORES]}
-        narrowed = within(scope, *(store.id for store in stores))
-        found = await find(asked, scope=narrowed, space=one_space(stores), ports=ports)
+        control = CacheControl(as_of=time.time())
+        found = await found_for(PlainSearch.model_validate(wanted.model_dump()), control, ports=ports, scope=scope)
         shown = {"results": [_result(hit, base=base) for hit in _one_each(found.hits)]}
         told = {"warnings": list(found.warnings), "degraded": list(found.degraded)}
         return shown | {name: notes for name, notes in told.items() if notes}

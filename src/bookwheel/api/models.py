@@ -1,5 +1,6 @@
 """/v1/models: what a chat, a request for embeddings or a reranking may name as its model."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.responses import Response
@@ -8,8 +9,9 @@ from bookwheel.api.ids import parse
 from bookwheel.api.pages import listed
 from bookwheel.api.shapes import seconds
 from bookwheel.api.wiring import JSON, ThePorts, TheScope, router
-from bookwheel.errors import NotFoundError
+from bookwheel.errors import InvalidRequestError, NotFoundError
 from bookwheel.ports import Embedder, Ports
+from bookwheel.types import Scope
 
 EMBEDDER = "bookwheel-embeddings"  #: the model of new stores
 RERANKER = "bookwheel-rerank"  #: the configured reranker
@@ -21,7 +23,7 @@ routes = router("models")
 
 def names(ports: Ports) -> tuple[str, ...]:
     """Models that need stores to be named beside them."""
-    return tuple(dict.fromkeys((OWN, "bookwheel-extractive", ports.generator.model)))
+    return tuple(dict.fromkeys((OWN, *ports.generators)))
 
 
 def store_of(model: str, ports: Ports) -> str | None:
@@ -33,6 +35,27 @@ def store_of(model: str, ports: Ports) -> str | None:
         known = ", ".join(names(ports))
         raise NotFoundError(f"No model {model[:80]!r}. Use {known}, or {PREFIX}vs_... for one store.", param="model")
     return store
+
+
+async def generator_for(model: str, schema: Mapping[str, Any] | None, *, scope: Scope, ports: Ports) -> str:
+    """The generator that a model name asks for: its own name, else the tenant's choice, else the default. Raises
+    InvalidRequestError for a schema that it cannot follow."""
+    name = model if model in ports.generators else await _of_tenant(scope, ports)
+    if schema is not None and not ports.generators[name].writes_json:
+        raise InvalidRequestError(
+            f"{name} writes no JSON: response_format needs a language model. Set BOOKWHEEL_GENERATOR_URL, or leave"
+            " response_format out.",
+            param="response_format",
+        )
+    return name
+
+
+async def _of_tenant(scope: Scope, ports: Ports) -> str:
+    if len(ports.generators) > 1:
+        chosen = (await ports.tenants.get(scope=scope)).generator
+        if chosen is not None and chosen in ports.generators:
+            return chosen
+    return ports.generator.model
 
 
 def embedder_named(model: str, ports: Ports) -> Embedder:

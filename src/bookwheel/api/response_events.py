@@ -11,7 +11,8 @@ from time import time
 from typing import Any
 
 from bookwheel import answer as walk
-from bookwheel.api.response_requests import ResponseCreate, Wanted, resolved
+from bookwheel.api.cache_control import CacheControl
+from bookwheel.api.response_requests import ResponseCreate, TextFormat, Wanted, resolved
 from bookwheel.api.shapes import answer_details, citation_object, hit_object
 from bookwheel.api.usage import response_usage
 from bookwheel.errors import BookwheelError
@@ -66,7 +67,7 @@ def new_body(kept_id: str, created_at: int, asked: ResponseCreate) -> dict[str, 
         "previous_response_id": asked.previous_response_id,
         "store": asked.is_kept,
         "temperature": None,
-        "text": {"format": {"type": "text"}},
+        "text": {"format": _format_object(asked.text.format)},
         "tool_choice": "auto",
         "tools": [] if asked.tool is None else [asked.tool.model_dump(mode="json")],
         "top_p": None,
@@ -74,6 +75,12 @@ def new_body(kept_id: str, created_at: int, asked: ResponseCreate) -> dict[str, 
         "usage": None,
         "user": asked.user,
     }
+
+
+def _format_object(format: TextFormat) -> dict[str, Any]:
+    if format.type != "json_schema":
+        return {"type": format.type}
+    return {"type": format.type, "name": format.name, "schema": format.schema_, "strict": format.strict}
 
 
 def creation(kept: ModelResponse) -> list[ResponseEvent]:
@@ -86,7 +93,7 @@ async def tell(kept: ModelResponse, *, ports: Ports) -> AsyncGenerator[ResponseE
     """The events of a kept response behind those of its creation. Raises BookwheelError."""
     asked = ResponseCreate.model_validate(kept.request)
     scope = Scope(tenant_id=kept.tenant_id, principals=frozenset(kept.principals))
-    wanted = await resolved(asked, ports=ports, scope=scope)
+    wanted = await resolved(asked, CacheControl(as_of=time()), ports=ports, scope=scope)
     async with aclosing(tell_wanted(kept, wanted, ports=ports)) as events:
         async for event in events:
             yield event
@@ -99,7 +106,7 @@ async def tell_wanted(kept: ModelResponse, wanted: Wanted, *, ports: Ports) -> A
     yield telling.whole("in_progress", status="in_progress")
     for event in _searching(telling, kept, wanted):
         yield event
-    async with aclosing(walk.stream(wanted.question, **wanted.arguments(ports))) as pieces:
+    async with aclosing(walk.stream(wanted.ask, scope=wanted.scope, ports=ports)) as pieces:
         async for piece in pieces:
             if piece.found is not None:
                 for event in _searched(telling, kept, wanted, piece.found):
@@ -176,11 +183,17 @@ def _written(
     yield telling.whole(
         status,
         status=status,
-        incomplete_details={"reason": "max_output_tokens"} if answer.cut_short else None,
+        incomplete_details=_why_incomplete(answer),
         completed_at=None if answer.cut_short else int(time()),
-        usage=response_usage(wanted.said, answer.text, ports.embedders[wanted.space.id]),
+        usage=response_usage(wanted.said, answer.text, ports.embedders[wanted.ask.space.id]),
         bookwheel={name: value for name, value in answer_details(answer).items() if name != "hits"},
     )
+
+
+def _why_incomplete(answer: Answer) -> dict[str, str] | None:
+    if not answer.cut_short:
+        return None
+    return {"reason": "generator_failed" if "generate" in answer.degraded else "max_output_tokens"}
 
 
 def _message(message_id: str, status: str, content: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What POST /v1/responses asks for: the body, the stores it names, and the conversation that it continues."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -8,16 +8,17 @@ from uuid import UUID
 from pydantic import Field
 
 from bookwheel.access import within
-from bookwheel.api.bodies import Body, RankingOptions, TextPart
-from bookwheel.api.conversation import Message, asked, check_length, recent
+from bookwheel.api.bodies import Body, RankingOptions, TextPart, wanted_schema
+from bookwheel.api.cache_control import CacheControl
+from bookwheel.api.conversation import Message, asked, check_length, recent, told_and_said
 from bookwheel.api.ids import parse
-from bookwheel.api.models import OWN
+from bookwheel.api.models import OWN, generator_for
 from bookwheel.api.store_choice import answering_stores
 from bookwheel.errors import InvalidRequestError
 from bookwheel.filters import parse as parse_filter
 from bookwheel.followup import self_contained
 from bookwheel.ports import Ports
-from bookwheel.types import ModelResponse, Question, Scope, Space
+from bookwheel.types import Ask, ModelResponse, Question, Scope
 
 RESULTS = "file_search_call.results"
 MAX_CONTINUED = 50  #: earlier responses that are read as the conversation so far
@@ -48,6 +49,25 @@ class InputItem(Body):
         return "\n".join(part.text for part in self.content or () if part.type in kinds)
 
 
+class TextFormat(Body):
+    """What a response answers in; the schema stands beside its type here."""
+
+    type: Literal["text", "json_object", "json_schema"] = "text"
+    name: Annotated[str, Field(max_length=64)] = "answer"
+    schema_: dict[str, Any] | None = Field(None, alias="schema")
+    strict: bool | None = None
+
+
+class TextOptions(Body):
+    """`text` of a request."""
+
+    format: TextFormat = TextFormat()
+
+    def wanted(self) -> Mapping[str, Any] | None:
+        """The JSON schema that an answer must fit, None for text. Raises InvalidRequestError."""
+        return wanted_schema(self.format.type, self.format.schema_, param="text.format.schema")
+
+
 class ResponseCreate(Body):
     """POST /v1/responses."""
 
@@ -61,6 +81,7 @@ class ResponseCreate(Body):
     store: bool | None = None
     max_output_tokens: int | None = Field(None, ge=1)
     metadata: dict[str, str] | None = None
+    text: TextOptions = TextOptions()
     previous_response_id: Annotated[str, Field(max_length=100)] | None = None
     user: Annotated[str, Field(max_length=512)] | None = None
 
@@ -97,24 +118,11 @@ class ResponseCreate(Body):
 class Wanted:
     """A request for a response, resolved."""
 
-    question: Question
-    history: Sequence[Message]
+    ask: Ask
     search_query: str  #: the question made self-contained
     said: Sequence[str]  #: all that was given, to be counted
     shows_results: bool
     scope: Scope
-    space: Space
-    max_tokens: int | None
-
-    def arguments(self, ports: Ports) -> dict[str, Any]:
-        """What the answer walk takes beside the question."""
-        return {
-            "scope": self.scope,
-            "space": self.space,
-            "ports": ports,
-            "history": self.history,
-            "max_tokens": self.max_tokens,
-        }
 
 
 def previous_id(body: ResponseCreate) -> UUID | None:
@@ -122,11 +130,12 @@ def previous_id(body: ResponseCreate) -> UUID | None:
     return parse("response", body.previous_response_id) if body.previous_response_id else None
 
 
-async def resolved(body: ResponseCreate, *, ports: Ports, scope: Scope) -> Wanted:
+async def resolved(body: ResponseCreate, control: CacheControl, *, ports: Ports, scope: Scope) -> Wanted:
     """Everything that the answer walk needs. Raises InvalidRequestError and NotFoundError."""
-    text, own = asked(body.messages(), param="input")
-    check_length(text, [body.instructions or "", *(turn["content"] for turn in own)], param="input")
-    history = [*await _said_before(body, ports, scope), *own]
+    text, before = asked(body.messages(), param="input")
+    check_length(text, [body.instructions or "", *(turn["content"] for turn in before)], param="input")
+    told, history = told_and_said([*await _said_before(body, ports, scope), *before])
+    instructions = "\n\n".join(part for part in (body.instructions, told) if part)
     tool = body.tool or FileSearchTool(type="file_search")
     options = tool.ranking_options or RankingOptions()
     place = f"tools[{body.tools.index(tool)}]" if body.tool else "tools"
@@ -142,22 +151,31 @@ async def resolved(body: ResponseCreate, *, ports: Ports, scope: Scope) -> Wante
         scope=scope,
         ports=ports,
     )
-    said = [body.instructions or "", text, *(turn["content"] for turn in history)]
-    return Wanted(
-        question=Question(
-            text=text,
-            limit=tool.max_num_results,
-            filter=tool.filters,
-            score_threshold=options.score_threshold,
-            dense_weight=options.dense_weight(path=f"{place}.ranking_options"),
-        ),
+    schema = body.text.wanted()
+    question = Question(
+        text=text,
+        limit=tool.max_num_results,
+        filter=tool.filters,
+        score_threshold=options.score_threshold,
+        dense_weight=options.dense_weight(path=f"{place}.ranking_options"),
+    )
+    ask = Ask(
+        question=question,
+        space=space,
         history=history,
+        instructions=instructions,
+        schema=schema,
+        max_tokens=body.max_output_tokens,
+        model=await generator_for(body.model, schema, scope=scope, ports=ports),
+        freshness=control.freshness(stores),
+    )
+    said = [instructions, text, *(turn["content"] for turn in history)]
+    return Wanted(
+        ask=ask,
         search_query=self_contained(text, history),
         said=[one for one in said if one],
         shows_results=body.shows_results,
-        scope=within(scope, *stores),
-        space=space,
-        max_tokens=body.max_output_tokens,
+        scope=within(scope, *(store.id for store in stores)),
     )
 
 

@@ -11,11 +11,13 @@ from uuid import UUID, uuid4
 import orjson
 import structlog
 from fastapi import Query
+from starlette.requests import Request
 from starlette.responses import Response
 
 from bookwheel.api.attributes import checked_metadata
+from bookwheel.api.cache_control import TheCacheControl
 from bookwheel.api.conversation import Message
-from bookwheel.api.event_stream import event_stream
+from bookwheel.api.event_stream import event_stream, unless_left
 from bookwheel.api.ids import parse, public
 from bookwheel.api.kept_results import with_readable_results, without_results
 from bookwheel.api.pages import ThePage, listed
@@ -25,6 +27,7 @@ from bookwheel.api.shapes import seconds
 from bookwheel.api.wiring import JSON, ThePorts, TheScope, router
 from bookwheel.background import patience
 from bookwheel.errors import BookwheelError, InvalidRequestError, NotFoundError
+from bookwheel.popular import count_asked
 from bookwheel.ports import Ports
 from bookwheel.types import ModelResponse, ResponseEvent, Scope
 
@@ -39,12 +42,15 @@ log = structlog.get_logger("bookwheel.api.responses")
 
 
 @routes.post("/v1/responses")
-async def create_response(body: ResponseCreate, ports: ThePorts, scope: TheScope) -> Response:
+async def create_response(
+    body: ResponseCreate, request: Request, control: TheCacheControl, ports: ThePorts, scope: TheScope
+) -> Response:
     """Answer from the stores that the file_search tool or the model names."""
     if body.background and not body.is_kept:
         raise InvalidRequestError("background needs store: the answer is fetched later.", param="background")
     checked_metadata(body.metadata)
-    wanted = await resolved(body, ports=ports, scope=scope)
+    wanted = await resolved(body, control, ports=ports, scope=scope)
+    count_asked(wanted.ask, scope=wanted.scope, ports=ports)
     kept = _new(body, scope)
     if body.background:
         await ports.responses.create(kept, scope=scope, events=creation(kept))
@@ -53,7 +59,7 @@ async def create_response(body: ResponseCreate, ports: ThePorts, scope: TheScope
         return _stream(_followed(kept.id, -1, ports, scope), results=body.shows_results, ports=ports, scope=scope)
     if body.stream:
         return _stream(_streamed(kept, wanted, ports, scope), results=body.shows_results, ports=ports, scope=scope)
-    told = await _whole(kept, wanted, ports, scope)
+    told = await unless_left(_whole(kept, wanted, ports, scope), request=request)
     return JSON(await _shown(told, results=body.shows_results, ports=ports, scope=scope))
 
 
@@ -122,7 +128,8 @@ def _new(body: ResponseCreate, scope: Scope) -> ModelResponse:
 
 async def _whole(kept: ModelResponse, wanted: Wanted, ports: Ports, scope: Scope) -> dict[str, Any]:
     """The finished object; errors keep their status, and nothing of them is stored."""
-    events = [*creation(kept), *[event async for event in tell_wanted(kept, wanted, ports=ports)]]
+    at_once = replace(wanted, ask=replace(wanted.ask, in_pieces=False))
+    events = [*creation(kept), *[event async for event in tell_wanted(kept, at_once, ports=ports)]]
     await _keep(kept, events, ports, scope)
     body: dict[str, Any] = events[-1]["response"]
     return body

@@ -9,6 +9,7 @@ from typing import Any
 from starlette.responses import Response
 
 from bookwheel.api.bodies import PlainSearch, Search
+from bookwheel.api.cache_control import TheCacheControl, cache_headers, cached_object
 from bookwheel.api.given import read_vector
 from bookwheel.api.shapes import hit_object, milliseconds
 from bookwheel.api.wiring import JSON, StoreScope, ThePorts, TheStore, router
@@ -18,18 +19,20 @@ from bookwheel.filters import parse as parse_filter
 from bookwheel.ports import Ports
 from bookwheel.retrieve import retrieve
 from bookwheel.telemetry import RETRIEVAL
-from bookwheel.types import Found, Hit, Question, Scope, Space
+from bookwheel.types import Cached, Found, Freshness, Hit, Question, Scope, Space
 
 routes = router("search")
 
 
 @routes.post("/v1/vector_stores/{store_id}/search")
-async def search(body: Search, store: TheStore, scope: StoreScope, ports: ThePorts) -> Response:
+async def search(
+    body: Search, control: TheCacheControl, store: TheStore, scope: StoreScope, ports: ThePorts
+) -> Response:
     """Hybrid search in one store; several queries are searched side by side and merged by best score."""
     asked = with_vector(questions(body), body.query_vector, space=store.space)
     await note_search([store], scope=scope, ports=ports)
-    found = await find(asked, scope=scope, space=store.space, ports=ports)
-    return JSON(_page(asked, found))
+    found = await find(asked, scope=scope, space=store.space, ports=ports, freshness=control.freshness([store]))
+    return JSON(_page(asked, found), headers=cache_headers(found.cached, control))
 
 
 def questions(body: Search | PlainSearch) -> list[Question]:
@@ -66,10 +69,14 @@ def with_vector(asked: list[Question], vector: object, *, space: Space) -> list[
     return [replace(question, vector=unit) for question in asked]
 
 
-async def find(asked: Sequence[Question], *, scope: Scope, space: Space, ports: Ports) -> Found:
+async def find(
+    asked: Sequence[Question], *, scope: Scope, space: Space, ports: Ports, freshness: Freshness | None = None
+) -> Found:
     """Search for all questions side by side; one list, best first, with the whole time in its timings."""
     start = perf_counter()
-    answers = await asyncio.gather(*(retrieve(one, scope=scope, space=space, ports=ports) for one in asked))
+    answers = await asyncio.gather(
+        *(retrieve(one, scope=scope, space=space, ports=ports, freshness=freshness) for one in asked)
+    )
     found = answers[0] if len(answers) == 1 else _merged(answers, limit=asked[0].limit)
     total = perf_counter() - start
     RETRIEVAL.observe(total)
@@ -88,7 +95,14 @@ def _merged(answers: Sequence[Found], *, limit: int) -> Found:
         degraded=tuple(dict.fromkeys(stage for found in answers for stage in found.degraded)),
         warnings=() if hits else tuple(dict.fromkeys(warning for found in answers for warning in found.warnings)),
         timings={stage: max(found.timings.get(stage, 0.0) for found in answers) for stage in stages},
+        cached=_all_cached(answers),
     )
+
+
+def _all_cached(answers: Sequence[Found]) -> Cached | None:
+    """Where the oldest of the answers came from, if all were kept."""
+    cached = [found.cached for found in answers if found.cached is not None]
+    return max(cached, key=lambda one: one.age_seconds) if len(cached) == len(answers) else None
 
 
 def _page(asked: Sequence[Question], found: Found) -> dict[str, Any]:
@@ -108,4 +122,5 @@ def found_details(found: Found) -> dict[str, Any]:
         "warnings": list(found.warnings),
         "degraded": list(found.degraded),
         "timings": milliseconds(found.timings),
+        "cache": cached_object(found.cached),
     }

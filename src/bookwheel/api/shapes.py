@@ -4,8 +4,21 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from bookwheel.api.cache_control import cached_object
 from bookwheel.api.ids import public
-from bookwheel.types import Access, Answer, Chunking, Citation, Document, File, FileBatch, FileStatus, Hit, Store
+from bookwheel.types import (
+    Access,
+    Answer,
+    CheckedSentence,
+    Chunking,
+    Citation,
+    Document,
+    File,
+    FileBatch,
+    FileStatus,
+    Hit,
+    Store,
+)
 
 INVALID_FILE = frozenset(
     {
@@ -238,6 +251,18 @@ def citation_object(citation: Citation) -> dict[str, Any]:
     }
 
 
+def _sentence_object(sentence: CheckedSentence) -> dict[str, Any]:
+    return {
+        "start": sentence.start,
+        "end": sentence.end,
+        "claims": sentence.claims,
+        "supported": sentence.supported,
+        "score": round(sentence.score, 4),
+        "citations": list(sentence.citations),
+        "reason": sentence.reason,
+    }
+
+
 def answer_details(answer: Answer) -> dict[str, Any]:
     """The `bookwheel` extension of a chat completion."""
     return {
@@ -245,7 +270,10 @@ def answer_details(answer: Answer) -> dict[str, Any]:
         "model": answer.model,
         "search_query": answer.search_query,
         "warnings": list(answer.found.warnings),
-        "degraded": list(answer.found.degraded),
+        "degraded": list(dict.fromkeys((*answer.found.degraded, *answer.degraded))),
         "timings": milliseconds({**answer.found.timings, **answer.timings}),
+        "cache": cached_object(answer.cached),
+        "grounding": None if answer.grounding is None else round(answer.grounding, 4),
+        "sentences": [_sentence_object(sentence) for sentence in answer.sentences],
         "hits": [hit_object(hit) for hit in answer.found.hits],
     }

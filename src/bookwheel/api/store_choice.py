@@ -59,7 +59,7 @@ async def _named(names: Sequence[str], *, scope: Scope, ports: Ports) -> Sequenc
 
 async def answering_stores(
     model: str, ids: Sequence[str], *, param: str, remedy: str, scope: Scope, ports: Ports
-) -> tuple[tuple[UUID, ...], Space]:
+) -> tuple[Sequence[Store], Space]:
     """The stores that an answer rests on, named in the model or by public id, and their space. Raises
     InvalidRequestError, NotFoundError, StoreExpiredError."""
     named = store_of(model, ports)
@@ -67,7 +67,7 @@ async def answering_stores(
     if not wanted:
         raise InvalidRequestError(f"No documents to answer from. {remedy}", param=param)
     stores = await chosen_stores(list(wanted), (), scope=scope, ports=ports)
-    return tuple(store.id for store in stores), one_space(stores, param=param)
+    return stores, one_space(stores, param=param)
 
 
 def one_space(stores: Sequence[Store], *, param: str = "vector_store_ids") -> Space:

@@ -7,20 +7,25 @@ passes the contract test of each port it fills (`bookwheel.testing`).
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bookwheel.ports.cache import Cache
+from bookwheel.ports.cache import Cache, Caches, EarlierQuestion, EarlierQuestions
 from bookwheel.ports.catalog import Batches, Documents, Expiry, Files, IdempotencyKeys, Stores
 from bookwheel.ports.indexes import Blobs, KeywordIndex, VectorIndex
 from bookwheel.ports.models import Embedder, Embedders, Generator, Reranker, Vectors
 from bookwheel.ports.responses import ResponseRuns, Responses, WebhookRuns, Webhooks
 from bookwheel.ports.sources import SourceRuns, Sources
+from bookwheel.ports.tenants import AskedQuestions, Tenants
 from bookwheel.ports.work import Ingestion, Jobs, Outbox, Passages
 from bookwheel.types import Space
 
 __all__ = [
+    "AskedQuestions",
     "Batches",
     "Blobs",
     "Cache",
+    "Caches",
     "Documents",
+    "EarlierQuestion",
+    "EarlierQuestions",
     "Embedder",
     "Embedders",
     "Expiry",
@@ -39,6 +44,7 @@ __all__ = [
     "SourceRuns",
     "Sources",
     "Stores",
+    "Tenants",
     "VectorIndex",
     "Vectors",
     "WebhookRuns",
@@ -50,6 +56,8 @@ __all__ = [
 class Ports:
     """Everything a walk may use, wired by app.py."""
 
+    tenants: Tenants
+    asked: AskedQuestions
     stores: Stores
     files: Files
     documents: Documents
@@ -71,5 +79,12 @@ class Ports:
     blobs: Blobs
     embedders: Mapping[int, Embedder]  #: by space id
     space: Space  #: of new stores
-    generator: Generator
+    generators: Mapping[str, Generator]  #: by model name, the default first
+    extractive: Generator  #: answers when the chosen one cannot
     reranker: Reranker
+    caches: Caches
+
+    @property
+    def generator(self) -> Generator:
+        """The default one."""
+        return next(iter(self.generators.values()))

@@ -1,7 +1,14 @@
-"""What is kept to save work: bytes by key, and short lists of recent things by group."""
+"""What is kept to save work: bytes by key, short lists of recent things by group, and the questions asked before."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bookwheel.types import AnswerPolicy, AskedQuestion
 
 
 class Cache(Protocol):
@@ -32,3 +39,36 @@ class Cache(Protocol):
 
     async def ping(self) -> None:
         """Raises CacheUnavailableError when it cannot answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlierQuestion:
+    """A question that was answered before, near to the one at hand."""
+
+    key: str  #: of its kept answer
+    question: str
+    similarity: float  #: cosine
+
+
+class EarlierQuestions(Protocol):
+    """A small index of the questions answered before, by group: one group for each tenant, scope and way of asking."""
+
+    async def nearest(
+        self, group: str, vector: NDArray[np.float32], *, at_least: float, limit: int
+    ) -> Sequence[EarlierQuestion]:
+        """The nearest of the group from this cosine on, best first. Raises CacheUnavailableError."""
+
+    async def add(self, group: str, vector: NDArray[np.float32], *, key: str, question: str, seconds: float) -> None:
+        """Remember a question for at least so long, as long as the group's newest are not too many. Raises
+        CacheUnavailableError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caches:
+    """What the walks keep, and by which rules."""
+
+    cache: Cache
+    questions: EarlierQuestions
+    policy: AnswerPolicy
+    settled: MutableMapping[UUID, int]  #: of stores: the version whose changes this process's keyword index holds
+    asked: MutableMapping[str, AskedQuestion]  #: since they were noted last, by key

@@ -90,6 +90,9 @@ class Outbox(Protocol):
     async def last(self) -> int:
         """The newest sequence number, 0 when empty."""
 
+    async def reached(self, position: int, *, scope: Scope) -> bool:
+        """Whether an index at this position holds every change of the scope's stores that is committed by now."""
+
     def snapshot(self) -> AsyncIterator[Change]:
         """One publish change for every live document: what a rebuild reads."""
         ...

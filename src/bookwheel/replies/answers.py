@@ -102,10 +102,24 @@ class Choice(TypedDict):
     finish_reason: Literal["stop", "length"]
 
 
+class CheckedSentence(TypedDict):
+    """A sentence of the answer by its place, and how far the passages support it."""
+
+    start: int
+    end: int
+    claims: bool
+    supported: bool
+    score: float
+    citations: list[int]
+    reason: str
+
+
 class AnswerDetails(FoundDetails):
-    """How an answer came about."""
+    """How an answer came about; `grounding` is the share of what it claims that the passages support."""
 
     supported: bool
+    grounding: float | None
+    sentences: list[CheckedSentence]
     model: str
     search_query: str
     hits: NotRequired[list[Hit]]

@@ -188,6 +188,16 @@ class Readiness(TypedDict):
     parts: dict[str, Part]
 
 
+class Tenant(TypedDict):
+    """Who is served, and the model that writes its answers; null for the server's default."""
+
+    id: str
+    object: Literal["tenant"]
+    name: str
+    generator: str | None
+    generators: list[str]
+
+
 class Status(TypedDict):
     """Counts, and what runs here."""
 

@@ -261,12 +261,23 @@ class Passage(TypedDict):
     document: NamedOrigin
 
 
+class Cached(TypedDict):
+    """Where a kept result came from: the same search or question, or one that asks the same in other words."""
+
+    kind: Literal["search", "exact", "semantic"]
+    age_seconds: float
+    question: str
+    similarity: float
+
+
 class FoundDetails(TypedDict):
-    """What stands beside the passages: why there are fewer than expected, what failed, milliseconds by stage."""
+    """What stands beside the passages: why there are fewer than expected, what failed, milliseconds by stage, and where
+    the whole was kept, null when it was made anew."""
 
     warnings: list[str]
     degraded: list[str]
     timings: dict[str, float]
+    cache: Cached | None
 
 
 class SearchPage(FoundDetails):

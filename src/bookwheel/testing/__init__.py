@@ -10,12 +10,33 @@ fills and overrides their fixtures:
             return replace(memory_ports(), vectors=MyVectorIndex(...))
 """
 
+from dataclasses import replace
+
+from bookwheel.backends.extractive import ExtractiveGenerator
 from bookwheel.backends.lexical import LexicalReranker
 from bookwheel.backends.memory import MemoryDatabase, memory_backend
-from bookwheel.ports import Ports
+from bookwheel.backends.memory.cache import MemoryCache
+from bookwheel.earlier_questions import SharedEarlierQuestions
+from bookwheel.ports import Caches, Generator, Ports
 from bookwheel.testing.doubles import HASH_SPACE, EchoGenerator, HashEmbedder
+from bookwheel.types import AnswerPolicy
 
-__all__ = ["HASH_SPACE", "EchoGenerator", "HashEmbedder", "memory_ports"]
+CACHE_BYTES = 1 << 24
+
+__all__ = ["HASH_SPACE", "EchoGenerator", "HashEmbedder", "answered_by", "memory_caches", "memory_ports"]
+
+
+def memory_caches(policy: AnswerPolicy | None = None) -> Caches:
+    """Empty caches of this process alone."""
+    cache = MemoryCache(CACHE_BYTES)
+    return Caches(
+        cache=cache, questions=SharedEarlierQuestions(cache), policy=policy or AnswerPolicy(), settled={}, asked={}
+    )
+
+
+def answered_by(ports: Ports, generator: Generator) -> Ports:
+    """The same ports with this generator alone."""
+    return replace(ports, generators={generator.model: generator})
 
 
 def memory_ports(database: MemoryDatabase | None = None) -> Ports:
@@ -24,6 +45,8 @@ def memory_ports(database: MemoryDatabase | None = None) -> Ports:
         **memory_backend(database or MemoryDatabase()),
         embedders={HASH_SPACE.id: HashEmbedder()},
         space=HASH_SPACE,
-        generator=EchoGenerator(),
+        generators={EchoGenerator.model: EchoGenerator()},
+        extractive=ExtractiveGenerator(HashEmbedder()),
         reranker=LexicalReranker(HashEmbedder()),
+        caches=memory_caches(),
     )

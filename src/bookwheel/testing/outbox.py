@@ -51,6 +51,20 @@ class OutboxContract(PortsContract):
         assert [one for one in walked if one.tenant_id == desk.tenant] == await desk.changes(start)
         assert len(await desk.changes(start)) == 5
 
+    async def test_an_index_has_reached_the_changes_of_some_stores(self, desk: Desk) -> None:
+        """What waits for other stores is no matter; an index whose own line is gone has reached nothing."""
+        busy, quiet = await desk.store(), await desk.store()
+        await desk.add(quiet, "one")
+        position = await desk.ports.outbox.last()
+        assert await desk.ports.outbox.reached(position, scope=desk.scope(quiet))
+        await desk.add(busy, "two")
+        assert await desk.ports.outbox.reached(position, scope=desk.scope(quiet))
+        assert not await desk.ports.outbox.reached(position, scope=desk.scope(quiet, busy))
+        assert not await desk.ports.outbox.reached(position - 1, scope=desk.scope(quiet))
+        newest = await desk.ports.outbox.last()
+        assert await desk.ports.outbox.reached(newest, scope=desk.scope(quiet, busy))
+        assert not await desk.ports.outbox.reached(newest + 1, scope=desk.scope(quiet, busy))
+
     async def test_nothing_is_skipped_while_many_write(self, desk: Desk) -> None:
         """A reader that follows at full speed sees every change of writers that commit in any order."""
         store = await desk.store()

@@ -13,6 +13,7 @@ from bookwheel.backends.memory.ingestion import MemoryIngestion, MemoryJobs, Mem
 from bookwheel.backends.memory.responses import MemoryResponseRuns, MemoryResponses
 from bookwheel.backends.memory.search import MemoryKeywordIndex, MemoryPassages, MemoryVectorIndex
 from bookwheel.backends.memory.sources import MemorySourceRuns, MemorySources
+from bookwheel.backends.memory.tenants import MemoryAskedQuestions, MemoryTenants
 from bookwheel.backends.memory.webhooks import MemoryWebhookRuns, MemoryWebhooks
 
 __all__ = ["MemoryBlobs", "MemoryDatabase", "MemoryKeywordIndex", "memory_backend"]
@@ -21,6 +22,8 @@ __all__ = ["MemoryBlobs", "MemoryDatabase", "MemoryKeywordIndex", "memory_backen
 def memory_backend(database: MemoryDatabase) -> dict[str, Any]:
     """Arguments of `Ports`, all over one database."""
     return {
+        "tenants": MemoryTenants(database),
+        "asked": MemoryAskedQuestions(database),
         "stores": MemoryStores(database),
         "files": MemoryFiles(database),
         "documents": MemoryDocuments(database),

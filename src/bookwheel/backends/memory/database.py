@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from bookwheel.given import GivenPassages
 from bookwheel.types import (
+    AskedQuestion,
     Change,
     Chunk,
     Delivery,
@@ -32,6 +33,7 @@ from bookwheel.types import (
     Source,
     SourceItem,
     Store,
+    Tenant,
     WebhookEndpoint,
 )
 
@@ -75,6 +77,15 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AskedRow:
+    """A question with when it was asked last, and answered ahead of time last, by the database's clock."""
+
+    asked: AskedQuestion
+    asked_at: float
+    refreshed_at: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BatchRow:
     """A file batch with the versions that it put, by document; its counts are made when it is read."""
 
@@ -102,6 +113,8 @@ class MemoryDatabase:
         self.files: dict[UUID, File] = {}
         self.documents: dict[UUID, DocumentRow] = {}
         self.batches: dict[UUID, BatchRow] = {}
+        self.tenants: dict[UUID, Tenant] = {}  #: that chose something
+        self.asked: dict[str, AskedRow] = {}  #: by key
         self.idempotency_keys: dict[tuple[UUID, str], KeyRow] = {}  #: by tenant and key
         self.chunks: dict[int, Chunk] = {}
         self.vectors: dict[tuple[int, int], VectorRow] = {}  #: by space and chunk

@@ -337,6 +337,12 @@ class MemoryOutbox:
         """See ports.Outbox."""
         return self.database.outbox[-1].sequence if self.database.outbox else 0
 
+    async def reached(self, position: int, *, scope: Scope) -> bool:
+        """See ports.Outbox."""
+        lines = self.database.outbox
+        waits = any(line.store_id in scope.store_ids and line.sequence > position for line in lines)
+        return not waits and (not lines or any(line.sequence == position for line in lines))
+
     async def snapshot(self) -> AsyncIterator[Change]:
         """See ports.Outbox."""
         for row in list(self.database.documents.values()):

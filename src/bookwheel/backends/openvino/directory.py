@@ -21,11 +21,12 @@ BESIDE = (".bin", ".onnx_data", ".onnx.data")  # where graph files keep their we
 STEPS = ("Transformer", "Pooling", "Normalize")
 WINDOWING = "even windows, pooled by tokens, 1"  # part of the revision: change it when pooling over windows changes
 REVISION_LENGTH = 12
+PADDED_POSITIONS = frozenset({"roberta", "xlm-roberta", "camembert"})  # which count them from behind that of padding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelDirectory:
-    """An embedding model on disk, checked and ready to be built."""
+    """An embedding model or a cross-encoder on disk, checked and ready to be built."""
 
     path: Path
     name: str
@@ -60,7 +61,10 @@ def read_directory(path: Path, *, name: str | None = None) -> ModelDirectory:
 
 
 def _unusable(path: Path, reason: str) -> SettingsError:
-    return SettingsError(f"The model directory {str(path)!r} {reason}. Point BOOKWHEEL_EMBEDDER_URL at another one.")
+    return SettingsError(
+        f"The model directory {str(path)!r} {reason}. Point the setting that names it, BOOKWHEEL_EMBEDDER_URL or"
+        " BOOKWHEEL_RERANKER_URL, at another one."
+    )
 
 
 def _read_json(path: Path, name: str) -> dict[str, Any]:
@@ -113,6 +117,8 @@ def _pooling(path: Path) -> Pooling:
 def _window(path: Path, config: Mapping[str, Any]) -> int:
     tuned = (_read_json_if_there(path, "sentence_bert_config.json") or {}).get("max_seq_length")
     positions = config.get("max_position_embeddings")
+    if positions and config.get("model_type") in PADDED_POSITIONS:
+        positions -= int(config.get("pad_token_id", 1)) + 1
     known = [int(size) for size in (tuned, positions) if size]
     if not known:
         raise _unusable(path, "does not say its window: config.json has no max_position_embeddings")

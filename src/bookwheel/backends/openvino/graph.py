@@ -1,18 +1,22 @@
 # openvino's stubs re-export nothing
 # mypy: disable-error-code="attr-defined, name-defined"
-"""A sentence encoder as an OpenVINO graph: token ids in, one unit vector for each text out.
+"""A model directory as an OpenVINO graph: token ids in, unit vectors or logits out.
 
-Whatever the weights come from (BERT safetensors, OpenVINO IR, ONNX), the graph has the same two inputs and one output:
+Whatever the weights come from (BERT safetensors, OpenVINO IR, ONNX), a graph has the same inputs and one output:
 
 * `input_ids`: (batch, tokens) int32, padded with anything
 * `lengths`: (batch,) int32, the tokens of each text that count
-* result: (batch, dimensions) float32, rows of length one
+* result of `build_graph`: (batch, dimensions) float32, rows of length one
+* result of `build_token_graph`: (batch, tokens, dimensions) float32, rows of length one
+* result of `build_pair_graph`: (batch, labels) float32 logits; its third input, `seconds` (batch,) int32, says at which
+  token the second text begins
 
 Pooling and normalising sit inside the graph, so that only the small result leaves it.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +38,32 @@ ACTIVATIONS: Mapping[str, Callable[[Node], Node]] = {
     "gelu_pytorch_tanh": lambda node: op.gelu(node, "tanh"),
     "relu": op.relu,
 }
+SAFETENSORS_SUFFIX = ".safetensors"
 SMALLEST_NORM = 1e-12  # keeps an all-zero vector from dividing by zero
 
 
 def build_graph(model: ModelDirectory) -> ov.Model:
     """The whole encoder. Raises SettingsError when the weights are not those of a model we can build."""
-    try:
-        if model.weights.suffix == ".safetensors":
-            return _from_weights(model)
-        return _from_export(model)
-    except (KeyError, ValueError, RuntimeError) as error:
-        raise SettingsError(f"The model file {str(model.weights)!r} cannot be used: {error}") from error
+    with _naming(model):
+        ids, lengths, mask = _inputs()
+        pooled = _pool(_hidden(model, ids, mask), mask, lengths, model.pooling)
+        return ov.Model([_unit(pooled, axis=1)], [ids, lengths], "encoder")
+
+
+def build_token_graph(model: ModelDirectory) -> ov.Model:
+    """The encoder without pooling: a vector for each token. Raises SettingsError as build_graph does."""
+    with _naming(model):
+        ids, lengths, mask = _inputs()
+        return ov.Model([_unit(_hidden(model, ids, mask), axis=2)], [ids, lengths], "tokens")
+
+
+def build_pair_graph(model: ModelDirectory) -> ov.Model:
+    """A classifier of pairs of texts. Raises SettingsError as build_graph does."""
+    with _naming(model):
+        ids, lengths, mask = _inputs()
+        seconds = op.parameter([-1], np.int32, "seconds")
+        begun = op.less_equal(op.unsqueeze(seconds, _integers(1)), op.unsqueeze(_positions(ids), _integers(0)))
+        return ov.Model([_logits(model, ids, mask, op.convert(begun, "i32"))], [ids, lengths, seconds], "pairs")
 
 
 def compile_model(graph: ov.Model, *, threads: int, streams: int = 1) -> ov.CompiledModel:
@@ -80,29 +99,43 @@ def _tensor(data: NDArray[np.uint8], entry: Mapping[str, Any]) -> NDArray[Any]:
     return values.astype(np.float32) if entry["dtype"] == "F16" else values
 
 
-def _from_weights(model: ModelDirectory) -> ov.Model:
-    ids, lengths, mask = _inputs()
-    hidden = _Bert(model.config, read_weights(model.weights)).hidden(ids, mask)
-    return ov.Model([_unit(_pool(hidden, mask, lengths, model.pooling))], [ids, lengths], "bert")
+@contextmanager
+def _naming(model: ModelDirectory) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise SettingsError(f"The model file {str(model.weights)!r} cannot be used: {error}") from error
 
 
-def _from_export(model: ModelDirectory) -> ov.Model:
-    """Put our inputs before and our pooling behind an exported graph."""
-    export = ov.Core().read_model(model.weights)
-    ids, lengths, mask = _inputs()
+def _hidden(model: ModelDirectory, ids: Node, mask: Node) -> Node:
+    """The last hidden states: (batch, tokens, hidden)."""
+    if model.weights.suffix == SAFETENSORS_SUFFIX:
+        return _Bert(model.config, read_weights(model.weights)).hidden(ids, mask)
     zeros = op.multiply(ids, _integers(0, dtype=np.int32))
-    given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": zeros}
+    return _exported(model, ids, mask, zeros, shape=("batch", "tokens", "dimensions"))
+
+
+def _logits(model: ModelDirectory, ids: Node, mask: Node, types: Node) -> Node:
+    """What the classifier says of each pair: (batch, labels)."""
+    if model.weights.suffix == SAFETENSORS_SUFFIX:
+        return _Bert(model.config, read_weights(model.weights)).logits(ids, mask, types)
+    return _exported(model, ids, mask, types, shape=("batch", "labels"))
+
+
+def _exported(model: ModelDirectory, ids: Node, mask: Node, types: Node, *, shape: Sequence[str]) -> Node:
+    """The first output with so many axes of an exported graph over our inputs."""
+    export = ov.Core().read_model(model.weights)
+    given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
     for parameter in export.get_parameters():
         names = parameter.output(0).get_names()
         filling = next((node for name, node in given.items() if name in names), None)
         if filling is None:
             raise ValueError(f"it has an unknown input {sorted(names)}")
         parameter.output(0).replace(op.convert(filling, parameter.get_element_type().to_string()).output(0))
-    hidden = next((out for out in export.outputs if len(out.get_partial_shape()) == 3), None)
-    if hidden is None:
-        raise ValueError("it has no output of shape (batch, tokens, dimensions)")
-    states = hidden.get_node().input_value(0)
-    return ov.Model([_unit(_pool(states, mask, lengths, model.pooling))], [ids, lengths], "export")
+    result = next((out for out in export.outputs if len(out.get_partial_shape()) == len(shape)), None)
+    if result is None:
+        raise ValueError(f"it has no output of shape ({', '.join(shape)})")
+    return result.get_node().input_value(0)
 
 
 def _inputs() -> tuple[Node, Node, Node]:
@@ -131,8 +164,8 @@ def _pool(hidden: Node, mask: Node, lengths: Node, pooling: Pooling) -> Node:
     return op.divide(op.reduce_sum(counted, _integers(1)), op.unsqueeze(op.convert(lengths, "f32"), _integers(1)))
 
 
-def _unit(vectors: Node) -> Node:
-    return op.normalize_l2(vectors, _integers(1), SMALLEST_NORM, "max")
+def _unit(vectors: Node, *, axis: int) -> Node:
+    return op.normalize_l2(vectors, _integers(axis), SMALLEST_NORM, "max")
 
 
 class _Bert:
@@ -148,23 +181,31 @@ class _Bert:
         if config.get("position_embedding_type", "absolute") != "absolute":
             raise ValueError(f"position_embedding_type is {config['position_embedding_type']!r}, not 'absolute'")
 
-    def hidden(self, ids: Node, mask: Node) -> Node:
-        """The last hidden states."""
-        states = self._embeddings(ids)
+    def hidden(self, ids: Node, mask: Node, types: Node | None = None) -> Node:
+        """The last hidden states. Without `types`, (batch, tokens), every token belongs to a first text."""
+        states = self._embeddings(ids, types)
         attended = op.unsqueeze(mask, _integers(1, 2))
         for layer in range(self._layers):
             states = self._layer(states, attended, f"encoder.layer.{layer}")
         return states
 
-    def _embeddings(self, ids: Node) -> Node:
+    def logits(self, ids: Node, mask: Node, types: Node) -> Node:
+        """What the classifier behind the pooler makes of the first token: (batch, labels)."""
+        if "classifier.weight" not in self._weights or "pooler.dense.weight" not in self._weights:
+            raise ValueError("it has no pooler with a classifier, so it is no cross-encoder")
+        first = op.gather(self.hidden(ids, mask, types), op.constant(np.int64(0)), _integers(1))
+        return self._linear(op.tanh(self._linear(first, "pooler.dense")), "classifier")
+
+    def _embeddings(self, ids: Node, types: Node | None) -> Node:
         words = op.gather(self._constant("embeddings.word_embeddings.weight"), ids, _integers(0))
-        # every token of a single text has type 0, so its row is folded into the positions
-        table = (
-            self._weights["embeddings.position_embeddings.weight"]
-            + self._weights["embeddings.token_type_embeddings.weight"][0]
-        )
-        positions = op.gather(op.constant(table), _positions(ids), _integers(0))
-        return self._norm(op.add(words, op.unsqueeze(positions, _integers(0))), "embeddings.LayerNorm")
+        # type 0, which every token of a single text has, is folded into the positions
+        of_types = self._weights["embeddings.token_type_embeddings.weight"]
+        table = self._weights["embeddings.position_embeddings.weight"] + of_types[0]
+        positions = op.unsqueeze(op.gather(op.constant(table), _positions(ids), _integers(0)), _integers(0))
+        summed = op.add(words, positions)
+        if types is not None:
+            summed = op.add(summed, op.gather(op.constant(of_types - of_types[0]), types, _integers(0)))
+        return self._norm(summed, "embeddings.LayerNorm")
 
     def _layer(self, states: Node, mask: Node, name: str) -> Node:
         attention = self._linear(

@@ -5,13 +5,18 @@ from typing import Any
 from uuid import UUID
 
 from bookwheel.backends.postgres.database import Connection, Database
-from bookwheel.types import Change, KeywordEntry
+from bookwheel.types import Change, KeywordEntry, Scope
 
 SIZES = "SELECT id, chunk_count FROM documents WHERE id = ANY(%s) AND live_version IS NOT NULL"
 ENTRIES = """
 SELECT c.id, d.tenant_id, d.store_id, d.id, c.version, c.text, coalesce(d.title, ''), c.language
 FROM documents d JOIN chunks c ON c.document_id = d.id AND c.version = d.live_version
 WHERE d.id = ANY(%s) AND c.ordinal >= %s AND c.ordinal < %s
+"""
+# An index whose own line is gone has fallen out of the outbox, and is about to be rebuilt.
+REACHED = """
+SELECT NOT EXISTS (SELECT FROM outbox WHERE store_id = ANY(%s) AND sequence > %s)
+    AND (EXISTS (SELECT FROM outbox WHERE sequence = %s) OR NOT EXISTS (SELECT FROM outbox))
 """
 CHUNKS_PER_FETCH = 1000
 SNAPSHOT_PAGE = 512
@@ -45,6 +50,11 @@ class PostgresOutbox:
         # Committed lines only, unlike the sequence's own counter; trim() therefore always keeps the newest line.
         found = await self.database.fetch("SELECT coalesce(max(sequence), 0) FROM outbox")
         return int(found[0][0])
+
+    async def reached(self, position: int, *, scope: Scope) -> bool:
+        """See ports.Outbox."""
+        found = await self.database.fetch(REACHED, (list(scope.store_ids), position, position))
+        return bool(found[0][0])
 
     async def snapshot(self) -> AsyncIterator[Change]:
         """See ports.Outbox."""

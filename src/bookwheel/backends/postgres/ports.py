@@ -17,6 +17,7 @@ from bookwheel.backends.postgres.passages import PostgresPassages
 from bookwheel.backends.postgres.responses import PostgresResponseRuns, PostgresResponses
 from bookwheel.backends.postgres.sources import PostgresSourceRuns, PostgresSources
 from bookwheel.backends.postgres.stores import PostgresStores
+from bookwheel.backends.postgres.tenants import PostgresAskedQuestions, PostgresTenants
 from bookwheel.backends.postgres.vectors import PgVectorIndex
 from bookwheel.backends.postgres.webhooks import PostgresWebhookRuns, PostgresWebhooks
 
@@ -35,6 +36,8 @@ async def open_database(url: str, *, works: bool) -> AsyncIterator[Database]:
 def postgres_ports(database: Database) -> dict[str, Any]:
     """Arguments of `Ports`, all over one pool."""
     return {
+        "tenants": PostgresTenants(database),
+        "asked": PostgresAskedQuestions(database),
         "stores": PostgresStores(database),
         "files": PostgresFiles(database),
         "documents": PostgresDocuments(database),

@@ -1,0 +1,81 @@
+"""The questions that were answered before: a small index in each process, over the lists of the shared cache."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import orjson
+from cachetools import LRUCache
+from numpy.typing import NDArray
+
+from bookwheel.ports import Cache, EarlierQuestion
+
+GROUPS = 256  #: in memory at once; at 384 dimensions one takes at most some 2 MiB
+QUESTIONS = 2_000  #: of a group, the newest
+LOOK_SECONDS = 1.0  #: between looks at what other processes added
+REREAD_SECONDS = 60.0  #: between whole reads: a list that was lost begins anew
+
+
+@dataclass(slots=True)
+class _Group:
+    """One list as this process knows it."""
+
+    vectors: NDArray[np.float16]
+    entries: list[tuple[str, str]] = field(default_factory=list)  # key, question
+    last: int = 0  # the newest number that was read
+    looked_at: float = float("-inf")
+    read_at: float = float("-inf")
+
+
+class SharedEarlierQuestions:
+    """Fills ports.EarlierQuestions. Vectors are compared one by one: a group is small."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self._groups: LRUCache[str, _Group] = LRUCache(GROUPS)
+
+    async def nearest(
+        self, group: str, vector: NDArray[np.float32], *, at_least: float, limit: int
+    ) -> Sequence[EarlierQuestion]:
+        """See ports.EarlierQuestions."""
+        known = await self._current(group, len(vector))
+        if not known.entries:
+            return ()
+        cosines = known.vectors.astype(np.float32) @ vector
+        best = np.argsort(-cosines, kind="stable")[:limit]
+        return [
+            EarlierQuestion(key=known.entries[at][0], question=known.entries[at][1], similarity=float(cosines[at]))
+            for at in best
+            if cosines[at] >= at_least
+        ]
+
+    async def add(self, group: str, vector: NDArray[np.float32], *, key: str, question: str, seconds: float) -> None:
+        """See ports.EarlierQuestions."""
+        member = orjson.dumps([key, question, vector.astype(np.float16).tobytes().hex()])
+        await self._cache.append(group, member, seconds=seconds, keep=QUESTIONS)
+        if group in self._groups:
+            self._groups[group].looked_at = float("-inf")  # what this process adds it knows at once
+
+    async def _current(self, group: str, dimensions: int) -> _Group:
+        now = time.monotonic()
+        known = self._groups.get(group)
+        if known is None or now - known.read_at > REREAD_SECONDS:
+            known = self._groups[group] = _Group(np.zeros((0, dimensions), np.float16), read_at=now)
+        if now - known.looked_at > LOOK_SECONDS:
+            known.looked_at = now
+            self._take(known, await self._cache.members(group, after=known.last))
+        return known
+
+    def _take(self, known: _Group, members: Sequence[tuple[int, bytes]]) -> None:
+        """Add what is new; a question that came again stands where it was added last."""
+        if not members:
+            return
+        rows = [orjson.loads(member) for _, member in members]
+        vectors = np.stack([np.frombuffer(bytes.fromhex(row[2]), np.float16) for row in rows])
+        entries = [*known.entries, *((row[0], row[1]) for row in rows)]
+        newest = {entry: at for at, entry in enumerate(entries)}
+        kept = sorted(newest.values())[-QUESTIONS:]
+        known.vectors = np.concatenate([known.vectors, vectors])[kept]
+        known.entries = [entries[at] for at in kept]
+        known.last = members[-1][0]

@@ -1,0 +1,139 @@
+"""Questions that are asked again and again: counted, kept ready, and answered anew before their kept answers die.
+
+The door counts what is asked; a worker looks at what is popular. A question is answered ahead of time at most once for
+each time that it was asked, so that keeping it ready never costs more answers than answering it would.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import structlog
+
+from bookwheel.answer import answer, chosen
+from bookwheel.background import patience, waited
+from bookwheel.caching import kept
+from bookwheel.errors import BookwheelError
+from bookwheel.kept_answers import answer_key, dies_in
+from bookwheel.ports import Ports
+from bookwheel.telemetry import REFRESHED
+from bookwheel.types import Ask, AskedQuestion, Freshness, Question, Scope
+
+NOTE_SECONDS = 2.0  #: between writes of the counts
+MOST_NOTED = 10_000  #: different questions between two writes; more are not counted
+LOOK_SECONDS = 5.0  #: between looks at what is popular
+AHEAD_SECONDS = 30.0  #: so long before its death an answer is made anew
+AT_LEAST = 3  #: times that a question was asked
+DAY_SECONDS = 86_400.0
+FORGET_DAYS, FORGOTTEN_AT_ONCE = 7, 10_000
+
+log = structlog.get_logger()
+
+
+def count_asked(ask: Ask, *, scope: Scope, ports: Ports) -> None:
+    """Remember that it was asked, if it stands alone and may be kept."""
+    asked, fresh = ports.caches.asked, ask.freshness
+    if not ports.caches.policy.popular or fresh is None or not fresh.write or ask.history or ask.question.vector:
+        return
+    key = answer_key(ask, chosen(ask, ports).model, scope=scope, ports=ports)
+    if key in asked:
+        asked[key] = replace(asked[key], times=asked[key].times + 1)
+    elif len(asked) < MOST_NOTED:
+        asked[key] = AskedQuestion(tenant_id=scope.tenant_id, key=key, request=_request(ask, scope), times=1)
+
+
+async def note_asked(ports: Ports, stop: asyncio.Event) -> None:
+    """Write the counts down now and then, and once more at the end."""
+    going_on = True
+    while going_on:
+        going_on = await waited(NOTE_SECONDS, stop)
+        asked = list(ports.caches.asked.values())
+        ports.caches.asked.clear()
+        if asked:
+            with patience("popular"):
+                await ports.asked.note(asked)
+
+
+async def warm(ports: Ports) -> int:
+    """Bring the kept answers of what is popular into this process; returns how many."""
+    found = await _popular(ports)
+    return len(await kept([one.key for one in found], ports=ports)) if found else 0
+
+
+async def refresh_popular(ports: Ports, stop: asyncio.Event) -> None:
+    """Keep what is popular ready until `stop` is set."""
+    while ports.caches.policy.popular and await waited(LOOK_SECONDS, stop):
+        for one in await _popular(ports):
+            if stop.is_set():
+                return
+            with patience("popular"):
+                await refresh(one, ports)
+        with patience("popular"):
+            await ports.asked.forget(older_than_seconds=FORGET_DAYS * DAY_SECONDS, limit=FORGOTTEN_AT_ONCE)
+
+
+async def refresh(one: AskedQuestion, ports: Ports) -> bool:
+    """Answer it anew if its kept answer is dead or about to die; returns whether it was. What cannot be answered any
+    more, because a store is gone, is left alone."""
+    scope = _scope(one)
+    try:
+        ask = await _ask(one.request, scope, ports)
+        ahead = AHEAD_SECONDS if ports.caches.policy.answer_seconds > 2 * AHEAD_SECONDS else 0.0
+        if await dies_in(one.key, ask, scope=scope, ports=ports) > ahead or not await ports.asked.refreshed(one.key):
+            return False
+        await answer(ask, scope=scope, ports=ports)
+    except BookwheelError as error:
+        if error.retryable:
+            raise
+        log.info("popular question not answered", reason=error.message)
+        return False
+    REFRESHED.inc()
+    return True
+
+
+async def _popular(ports: Ports) -> Sequence[AskedQuestion]:
+    found: Sequence[AskedQuestion] = ()
+    with patience("popular"):
+        found = await ports.asked.popular(
+            limit=ports.caches.policy.popular, at_least=AT_LEAST, within_seconds=DAY_SECONDS
+        )
+    return found
+
+
+def _request(ask: Ask, scope: Scope) -> dict[str, Any]:
+    question = {name: getattr(ask.question, name) for name in Question.__slots__ if name != "vector"}
+    return {
+        "question": question,
+        "stores": [store.hex for store in scope.store_ids],
+        "principals": sorted(scope.principals),
+        "instructions": ask.instructions,
+        "schema": ask.schema,
+        "max_tokens": ask.max_tokens,
+        "model": ask.model,
+    }
+
+
+def _scope(one: AskedQuestion) -> Scope:
+    return Scope(
+        tenant_id=one.tenant_id,
+        store_ids=tuple(UUID(store) for store in one.request["stores"]),
+        principals=frozenset(one.request["principals"]),
+    )
+
+
+async def _ask(request: Mapping[str, Any], scope: Scope, ports: Ports) -> Ask:
+    """The same over the stores as they are now; nothing kept is read. Raises NotFoundError."""
+    as_of = time.time()
+    stores = [await ports.stores.get(store, scope=scope) for store in scope.store_ids]
+    return Ask(
+        question=Question(**request["question"]),
+        space=stores[0].space,
+        instructions=request["instructions"],
+        schema=request["schema"],
+        max_tokens=request["max_tokens"],
+        model=request["model"],
+        freshness=Freshness(versions={store.id: store.version for store in stores}, as_of=as_of, read=False),
+    )
