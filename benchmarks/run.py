@@ -20,6 +20,7 @@ NAMES = (
     "answers",
     "grounding",
     "reranking",
+    "semantic_cache",
     "embedder",
     "ingestion",
     "freshness",

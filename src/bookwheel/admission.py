@@ -39,10 +39,8 @@ class Admission:
         self._average: float | None = None  # seconds of recent calls
 
     def enter_now(self) -> Place | None:
-        """A place, if one is free and nobody waits for it."""
-        if len(self._running) >= self._limit or self._waiting:
-            return None
-        return self._admit()
+        """A place, if one is free: then nobody waits for it, for a place that is left goes to who waits."""
+        return self._admit() if len(self._running) < self._limit else None
 
     async def enter(self, *, within: float) -> Place:
         """A place, so early that a usual call still ends within so many seconds. Raises OverloadedError, at once

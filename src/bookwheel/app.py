@@ -56,6 +56,7 @@ async def open_ports(settings: Settings, *, writes_keywords: bool) -> "AsyncIter
     from bookwheel.backends.postgres.migrate import ensure_space
     from bookwheel.backends.postgres.ports import open_database, postgres_ports
     from bookwheel.earlier_questions import SharedEarlierQuestions
+    from bookwheel.parts import SearchParts
     from bookwheel.ports import Caches, Embedders, Ports
 
     url = database_url(settings)
@@ -86,6 +87,7 @@ async def open_ports(settings: Settings, *, writes_keywords: bool) -> "AsyncIter
                 settled=LRUCache(SETTLED_STORES),
                 asked={},
             ),
+            parts=SearchParts.within(settings.search_part_seconds),
         )
 
 

@@ -86,7 +86,8 @@ async def embedded(text: str, *, space: Space, scope: Scope, ports: Ports) -> ND
         count("embedding", "hit")
         return np.frombuffer(value, np.float32)
     count("embedding", "miss")
-    vectors = await ports.embedders[space.id].embed([text])
+    embedder = ports.embedders[space.id]
+    vectors = await ports.parts.embed.call(lambda: embedder.embed([text]))
     vector: NDArray[np.float32] = vectors[0]
     await keep({key: vector.tobytes()}, seconds=ports.caches.policy.embedding_seconds, ports=ports)
     return vector

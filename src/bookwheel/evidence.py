@@ -42,6 +42,11 @@ class Passage:
     def joined(self) -> str:
         return f" {' '.join(word for word, _, _ in self.words)} " if self.words else ""
 
+    @cached_property
+    def wholes(self) -> frozenset[str]:
+        """The words of each of its sentences, as `joined`."""
+        return frozenset(f" {' '.join(word for word, _, _ in words(part.text))} " for part in self.parts)
+
     def span_of(self, wanted: str) -> Span:
         """Where words that stand in `joined` stand in the text."""
         first = self.joined.count(" ", 0, self.joined.index(wanted) + 1) - 1

@@ -102,11 +102,7 @@ class GroundedStream:
 
     async def _checked(self, unit: "_Unit") -> list[Part]:
         hints = [int(number) for marker in _NUMBERS.findall(unit.text) for number in re.findall(r"\d+", marker)]
-        verdict = (
-            Verdict(claims=False)
-            if unit.is_code or unit.is_head
-            else await check(unit.text, hints=hints, grounder=self._grounder, embedder=self.embedder)
-        )
+        verdict = await self._judged(unit, hints)
         start = self._shown
         if unit.is_code:
             parts = self._note(self._citing.aside(unit.text))
@@ -117,6 +113,24 @@ class GroundedStream:
         if not unit.is_code and words(unit.text):
             self._tell(unit, verdict, start, parts)
         return parts
+
+    async def _judged(self, unit: "_Unit", hints: Sequence[int]) -> Verdict:
+        if unit.is_code or unit.is_head:
+            return Verdict(claims=False)
+        if len(hints) > 1 and self._is_quoted(unit.text):
+            return Verdict(claims=True, supported=True, score=1.0, hits=tuple(dict.fromkeys(hints)), verbatim=True)
+        return await check(unit.text, hints=hints, grounder=self._grounder, embedder=self.embedder)
+
+    def _is_quoted(self, text: str) -> bool:
+        """Whether what stands before each marker stands in each passage that it names, and is not a mere scrap."""
+        position = 0
+        for marker in _ONE_MARKER.finditer(text):
+            claim = plain(text[position : marker.start()])
+            numbers = [int(number) for number in re.findall(r"\d+", marker["numbers"])]
+            if not words(claim) or not all(self._grounder.quotes(claim, number) for number in numbers):
+                return False
+            position = marker.end()
+        return not words(text[position:])
 
     def _unsupported(self, unit: "_Unit") -> list[Part]:
         if self.policy == "keep":
@@ -302,6 +316,9 @@ class _Cutter:
             return alone or bool(_BEGINS.match(following)) or not line or _MARKERS.sub("", line)[-1:] in (":", "：")
         if self._fresh and _LIST_NUMBER.match(self._draft[begin : match.end()]):
             return False
-        tail = self._draft[max(begin, match.end() - _BEHIND) : match.end()]
-        marked = end > match.end() and bool(_MARKERS.search(self._draft, match.end(), end))
-        return any(stop == len(tail) for _, stop in split_sentences(f"{tail}{' The' if marked else following}"))
+        closed = _CLOSERS.match(self._draft, match.end())
+        stop = closed.end() if closed else match.end()
+        tail = self._draft[max(begin, stop - _BEHIND) : stop]
+        marked = end > stop and bool(_MARKERS.search(self._draft, stop, end))
+        following = " The" if marked else following
+        return any(place == len(tail) for _, place in split_sentences(tail + following))

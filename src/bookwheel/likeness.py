@@ -63,16 +63,23 @@ def _is_english(text: str) -> bool:
 
 def _unlike(one: Form, other: Form) -> Difference | None:
     """What is different between questions of the same words."""
-    if not _same_kind(one.kind, other.kind):
+    if not _same_kind(one, other):
         return "question"
     if one.kind and other.kind and (one.tense, one.other_tenses) != (other.tense, other.other_tenses):
         return "tense"
     return None if one.parts == other.parts else "order"
 
 
-def _same_kind(one: str, other: str) -> bool:
-    """A text that asks nothing aloud ("population of France", "reset password") may be a what or a how."""
-    return one == other or (not one and other in ("what", "how")) or (not other and one in ("what", "how"))
+def _same_kind(one: Form, other: Form) -> bool:
+    """Whether they ask for the same kind of thing.
+
+    A text that asks nothing aloud ("population of France", "reset password") may be a what or a how. "When does the
+    shop open" asks for a time of day, "when did Luther die" does not.
+    """
+    kinds = {one.kind, other.kind}
+    if kinds == {"when", "time of day"}:
+        return one.tense == other.tense == "present"
+    return len(kinds) == 1 or kinds in ({"", "what"}, {"", "how"})
 
 
 def _odd(one: Form, other: Form) -> set[str]:

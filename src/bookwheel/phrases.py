@@ -29,9 +29,10 @@ def _phrases(lines: str) -> dict[Phrase, list[tuple[Phrase, Phrase]]]:
 
 PHRASES = _phrases("""
     when:
-        in which year | in what year | what year | which year | on what date | on which date | at what time
-        at which time | at what date | in which years | in what years | around what year | what point in time
-        at what point in time | what time
+        in which year | in what year | what year | which year | on what date | on which date | at what date
+        in which years | in what years | around what year | what point in time | at what point in time
+    WHATTIME:
+        at what time | at which time | what time
     where:
         at what place | in what place | in which place | at what location | in which location | in what location
         at which place | at which location | what location
@@ -47,7 +48,8 @@ PHRASES = _phrases("""
         which | explain what | describe what | define what
         explain the term | define the term
     what type:
-        what sort of | what kinds of | what sorts of | what kind of | what type of | what types of | which kind of | which type of
+        what sort of | what kinds of | what sorts of | what kind of | what type of
+        what types of | which kind of | which type of
     HOWMANY:
         what number of | what is the number of | what are the number of | which number of | what was the number of
         what is the total number of | what was the total number of | how many | how many different
@@ -86,9 +88,11 @@ PHRASES = _phrases("""
         how far
     HOWADJ:
         how old | how tall | how big | how large | how deep | how wide | how heavy | how fast | how high
+    HOWFAR is between:
+        what is the distance between
     HOWFAR is from:
         how far is it from
-        what is the distance between | what is the distance from
+        what is the distance from
     HOW:
         how to | how can one | how does one | how should one | how would one | how might one | how could one
         how can i | how do i | how could i | how should i | how would i | how may i | how might i | how can you

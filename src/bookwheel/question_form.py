@@ -47,7 +47,7 @@ _CAPITAL_A = re.compile(r"(?<=[\w,] )A(?= [\w])|(?<=\w )A(?=\W*$)")  # vitamin A
 _LETTER_A = "LETTERA"
 _CURRENCIES = frozenset({"$", "€", "£", "¥", "₹"})
 _HAVE = frozenset({"have", "has", "had"})
-_IN_HOW = frozenset({"can", "could", "would"})  # after "how" they ask the same
+_POSSIBLE = frozenset({"can", "could", "would"})  # "how can it", "where can I": they ask the same as without
 _NUMBERED = frozenset({"type", "part", "phase", "war", "class", "chapter", "volume", "schedule"})  # before I: 1
 _BEFORE_MAY = frozenset({"in", "on", "of", "from", "to", "since", "until", "by", "and"})  # the month
 _BEFORE_PRONOUN = frozenset({"", "if", "that", "after", "before", "not", "and", "am"})
@@ -184,6 +184,8 @@ def _moved(words: list[str], kind: str, asked: int) -> list[str]:
 
 def _patterns(words: list[str], kind: str) -> list[str]:
     """Ways to ask that no run of words shows."""
+    if kind == "what" and (named := _named_first(words)):
+        return named
     if kind == "what" and words[-1] == "mean":  # what does X mean
         return ["what", "is", *[word for word in words[1:-1] if word not in ("do", "does")]]
     if kind == "how much" and words[-1] in ("cost", "costs"):
@@ -201,6 +203,20 @@ def _patterns(words: list[str], kind: str) -> list[str]:
     if kind == "where" and words[-1] in ("located", "situated", "found"):
         return words[:-1]
     return words
+
+
+def _named_first(words: Sequence[str]) -> list[str] | None:
+    """Which city is the largest in Spain: what is the largest city; which language is the language of: what is the."""
+    be = next((at for at, word in enumerate(words) if word in BE), 0)
+    if not 1 < be < 4 or words[be + 1 : be + 2] != ["the"]:
+        return None
+    noun, rest = words[1:be], words[be + 2 :]
+    if len(noun) == 1 and noun[0] in rest:
+        return ["what", *words[be:]]
+    end = 2 if rest[:1] in (["most"], ["least"]) else 1
+    if end == 1 and not (rest and rest[0].endswith("est")):
+        return None
+    return ["what", *words[be : be + 2], *rest[:end], *noun, *rest[end:]]
 
 
 def _differing(words: Sequence[str]) -> list[str] | None:
@@ -276,9 +292,8 @@ def _kept(word: str, before: str, after: str, kind: str, *, personal: bool) -> s
 def _modal(word: str, before: str, after: str, kind: str) -> str:
     if word == "may" and (before in _BEFORE_MAY or after[:1].isdigit()):
         return word
-    if kind == "how" and word in _IN_HOW:
-        return ""
-    return "" if after in GENERIC and kind not in ("yes or no", "") else MODALS[word]
+    droppable = kind == "how" or (after in GENERIC and kind not in ("yes or no", ""))
+    return "" if droppable and word in _POSSIBLE else MODALS[word]
 
 
 def _is_perfect(words: Sequence[str], at: int) -> bool:
@@ -340,7 +355,8 @@ def _folded(parts: list[list[str]], *, whole: bool) -> list[list[str]]:
     """
     made = [list(part) for part in parts]
     for at in range(len(made) - 1, 0, -1):
-        if made[at][0] == "of" and len(made[at]) > 1 and len(made[at - 1]) > 1:
+        inner = made[at][0] == "of" or (made[at][0] == "in" and not _is_date(tuple(made[at])))
+        if inner and len(made[at]) > 1 and len(made[at - 1]) > 1:
             owned, owner = made[at - 1], made.pop(at)[1:]
             place = 1 if whole or owned[0] != _MAIN else len(owned) - 1
             owned[place:place] = owner

@@ -76,6 +76,8 @@ async def _search(question: Question, *, scope: Scope, space: Space, ports: Port
 async def _vector(
     question: Question, scope: Scope, space: Space, ports: Ports, progress: _Progress
 ) -> NDArray[np.float32] | None:
+    if ports.parts.dense.rests:  # which only it would serve
+        return None
     if question.vector is not None:
         return np.frombuffer(question.vector, PACKED)
     try:
@@ -98,7 +100,9 @@ async def _keyword(
             documents, limit = None, CANDIDATES * FILTER_WIDENING
     try:
         with stage("search.keyword", progress.timings):
-            return await ports.keywords.search(question.text, scope=scope, limit=limit, documents=documents)
+            return await ports.parts.keyword.call(
+                lambda: ports.keywords.search(question.text, scope=scope, limit=limit, documents=documents)
+            )
     except IndexUnavailableError:
         progress.degrade("search.keyword")
         return None
@@ -115,14 +119,18 @@ async def _dense(
     progress: _Progress,
 ) -> Sequence[Candidate] | None:
     if vector is None:
+        if ports.parts.dense.rests:
+            progress.degrade("search.dense")
         return None
     also = [candidate.chunk_id for candidate in keyword or ()]
     try:
         with stage("search.dense", progress.timings):
-            return await ports.vectors.search(
-                space, vector, scope=scope, filter=question.filter, limit=CANDIDATES, also=also
+            return await ports.parts.dense.call(
+                lambda: ports.vectors.search(
+                    space, vector, scope=scope, filter=question.filter, limit=CANDIDATES, also=also
+                )
             )
-    except IndexUnavailableError:
+    except UnavailableError:  # of the database too: whether it is all gone shows when the hits are read
         progress.degrade("search.dense")
         return None
 

@@ -54,6 +54,12 @@ class Settings(BaseSettings):
         " that shape.",
     )
     reranker_api_key: SecretStr = Field(SecretStr(""), description="For `cohere:` rerankers.")
+    search_part_seconds: float = Field(
+        2.0,
+        gt=0,
+        description="Longest time that a search waits for its embedding, its vectors or its keywords; it goes on without"
+        " the one that takes longer.",
+    )
     upstream_timeout_seconds: float = Field(
         5.0, gt=0, description="Longest time that a remote embedder or reranker may take for one request."
     )

@@ -35,6 +35,7 @@ HITS = 3  # passages that one sentence may rest on
 GAIN = 2  # content words that a further sentence must bring
 ALIKE = 0.6  # share of a sentence's words in the same order: what differs then stands in place of something
 SWAPPED = 8  # words at most that stand in place of others
+SCRAP = 4  # words in a row: fewer prove nothing by standing in a passage
 AS_GOOD = 0.05  # a hinted passage this near the best is kept
 NAME_WEIGHT = 1.5  # of a number or a name, against a word
 
@@ -69,6 +70,14 @@ class Grounder:
             quoted = self._verbatim(claim, known) if known and words(claim) else None
             return replace(quoted, claims=False, supported=False) if quoted else Verdict(claims=False)
         return self._verbatim(claim, known) or self._covered(claim, known, similarity)
+
+    def quotes(self, claim: str, number: int) -> bool:
+        """Whether a text is quoted from the hit of this number, from 1: a whole sentence, or SCRAP words in a row."""
+        if not 1 <= number <= len(self._passages):
+            return False
+        passage, own = self._passages[number - 1], [word for word, _, _ in words(claim)]
+        wanted = f" {' '.join(own)} "
+        return wanted in (passage.joined if len(own) >= SCRAP else passage.wholes)
 
     def _verbatim(self, claim: str, hints: Sequence[int]) -> Verdict | None:
         """The verdict where the claim stands in a passage: all hints where it does, or the first other hit."""

@@ -18,7 +18,8 @@ def _words(text: str) -> frozenset[str]:
 # By base form (see inflection.py), so "began" and "starting" are found as "begin" and "start".
 SYNONYMS = _groups("""
     start begin commence | biggest largest | bigger larger | big large | small little | end finish conclude
-    create make | fix repair solve resolve | buy purchase | show display | choose select pick | change modify alter
+    create make generate | fix repair solve resolve | buy purchase | show display | choose select pick
+    change modify alter
     obtain get receive recieve | find locate situate | use utilize | film movie | car automobile | author writer
     country nation | company firm | job occupation profession | child kid | doctor physician
     picture photo photograph image | directory folder dir | phone telephone | television tv | fast quick rapid
@@ -69,7 +70,8 @@ GENERIC = _words("i you we one my your our me oneself yourself myself")
 ARTICLES = _words("a an the that")
 QUESTION = {
     "what": "what", "who": "who", "whose": "whose", "when": "when", "where": "where", "why": "why", "how": "how",
-    "HOW": "how", "HOWMANY": "how many", "HOWMUCH": "how much", "HOWLONG": "how long", "HOWOFTEN": "how often",
+    "HOW": "how", "WHATTIME": "time of day",
+    "HOWMANY": "how many", "HOWMUCH": "how much", "HOWLONG": "how long", "HOWOFTEN": "how often",
     "HOWFAR": "how far", "HOWADJ": "how adjective",
 }  # fmt: skip
 PREPOSITIONS = _words(

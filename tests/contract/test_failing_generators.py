@@ -170,7 +170,7 @@ async def test_a_server_that_hangs_is_given_up(service: Service) -> None:
         service.upstream.then(answer)
         began = time.monotonic()
         assert "silent" in (await failure_of(service.generator)).message
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 4
 
 
 @pytest.mark.parametrize("how", [{"cut": True}, {"cut": False}])
@@ -201,6 +201,7 @@ async def test_a_whole_answer_stands_whatever_comes_after(service: Service) -> N
 
 async def test_a_server_that_is_gone_is_left_alone_after_a_while(service: Service) -> None:
     """Its callers are answered at once, with the time to come back; and served when it is back."""
+    service.generator._upstream._backoff = 0.01  # so that all of it falls into the first pause
     service.upstream.then(*[status(500)] * 5)
     await failure_of(service.generator)
     await failure_of(service.generator)

@@ -1,10 +1,11 @@
 """Rules of the queue before an upstream; resilience.py is tested with it."""
 
 import asyncio
+from collections.abc import Awaitable
 
 import pytest
 
-from bookwheel.admission import Admission
+from bookwheel.admission import Admission, Place
 from bookwheel.errors import OverloadedError
 
 NAME = "test:upstream"
@@ -20,6 +21,12 @@ class Clock:
         return self.now
 
 
+async def at_once(entering: Awaitable[Place]) -> Place:
+    """What comes without waiting."""
+    async with asyncio.timeout(1):
+        return await entering
+
+
 async def test_who_could_not_be_served_in_time_is_turned_away_at_once() -> None:
     """Ten seconds of waiting before a call of ten do not fit into fifteen."""
     clock = Clock()
@@ -29,7 +36,7 @@ async def test_who_could_not_be_served_in_time_is_turned_away_at_once() -> None:
     place.leave()
     await admission.enter(within=15.0)
     with pytest.raises(OverloadedError) as caught:
-        await admission.enter(within=15.0)
+        await at_once(admission.enter(within=15.0))
     assert caught.value.retry_after == 10.0
 
 
@@ -43,7 +50,7 @@ async def test_an_upstream_that_begins_to_hang_is_noticed() -> None:
     clock.now += 12.0
     assert admission.expected_wait() == 6.0
     with pytest.raises(OverloadedError):
-        await admission.enter(within=15.0)
+        await at_once(admission.enter(within=15.0))
 
 
 async def test_the_wait_follows_the_recent_calls() -> None:
@@ -63,16 +70,18 @@ async def test_waiting_in_the_queue_ends_at_the_deadline() -> None:
     await admission.enter(within=1.0)
     with pytest.raises(OverloadedError):
         await admission.enter(within=0.02)
+    assert not admission._waiting
 
 
-async def test_a_caller_that_leaves_at_the_very_turn_passes_it_on() -> None:
-    """He was given the place, and cancelled before he could take it."""
+@pytest.mark.parametrize("left_first", [True, False])
+async def test_a_caller_that_leaves_at_the_very_turn_passes_it_on(left_first: bool) -> None:
+    """He was given the place, and cancelled before he could take it; or the other way about."""
     admission = Admission(NAME, limit=1, queue=9)
     place = await admission.enter(within=1.0)
     leaver = asyncio.create_task(admission.enter(within=1.0))
     await asyncio.sleep(0)
-    place.leave()
-    leaver.cancel()
+    for act in (place.leave, leaver.cancel) if left_first else (leaver.cancel, place.leave):
+        act()
     with pytest.raises(asyncio.CancelledError):
         await leaver
     assert admission.enter_now() is not None

@@ -80,3 +80,15 @@ def test_calls_from_before_it_opened_are_no_news() -> None:
     breaker.end(early, good=True)
     breaker.end(late, good=False)
     assert breaker.wait() == 1.0
+
+
+def test_after_it_closed_failures_count_from_the_start() -> None:
+    """One more failure behind a recovery does not open it at once."""
+    clock = Clock()
+    breaker = Breaker(failures=2, clock=clock)
+    for _ in range(2):
+        breaker.end(breaker.begin(), good=False)
+    clock.now += breaker.wait()
+    breaker.answered(breaker.begin())
+    breaker.end(breaker.begin(), good=False)
+    assert not breaker.is_open

@@ -183,6 +183,28 @@ async def test_verbatim_sentences_are_not_embedded_and_come_as_cited() -> None:
     assert embedder.calls == 0
 
 
+@pytest.mark.parametrize(
+    "draft",
+    [
+        "Construction began in 1931 under Frank [1] Seven U.S. states share its water. [2]",
+        "「東大寺は奈良県奈良市にある寺院である。」と書いている。 [3]",
+        "The Hoover Dam stands in the Black Canyon [1], Seven U.S. states share its water [2].",
+    ],
+)
+async def test_parts_of_sentences_are_quoted_too(draft: str) -> None:
+    """A marker behind a part of a sentence stays where that part stands in its passage; speech goes on behind it."""
+    hits = [*HITS[:2], a_hit("「東大寺は奈良県奈良市にある寺院である。」と書いている。", start=2_000)]
+    text, citations, score, _ = await checked([draft], hits=hits)
+    assert (text, tuple(citations), score) == (*cite(draft, hits), 1.0)
+
+
+async def test_scraps_prove_nothing() -> None:
+    """A sentence put together from scraps of its passage is judged as a whole."""
+    hits = [a_hit("Goodwill impairment was not recorded. Revenue was recorded.")]
+    _, _, score, _ = await checked(["Goodwill impairment was [1] recorded [1]."], hits=hits)
+    assert score == 0
+
+
 @pytest.mark.parametrize(("cosine", "supported"), [(0.9, True), (0.2, False), (None, False)])
 async def test_meaning_decides_where_words_leave_it_open(cosine: float | None, supported: bool) -> None:
     """Half of the words agree: the embedder is asked, and when it is down the words have the last say."""

@@ -161,7 +161,7 @@ async def test_a_silent_upstream_ends_at_the_deadline() -> None:
     """Silence is an error in time, it is not tried again, and the work is cancelled."""
     began, work = time.monotonic(), Work(9.0)
     assert "silent" in (await fails(an_upstream(deadline_seconds=0.05).call(work))).message
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 5.0
     assert (work.calls, work.running) == (1, 0)
 
 
@@ -220,16 +220,17 @@ async def test_a_full_queue_turns_callers_away_at_once() -> None:
     """They learn when to come back, and it is counted."""
     before = counted("bookwheel_upstream_shed_total")
     upstream = an_upstream(concurrency=1, queue=1)
-    waiting = [asyncio.create_task(upstream.call(Work(0.05))) for _ in range(2)]
+    waiting = [asyncio.create_task(upstream.call(Work(9.0))) for _ in range(2)]
     await asyncio.sleep(0.01)
-    began = time.monotonic()
     with pytest.raises(OverloadedError) as caught:
         await upstream.call(Work())
-    assert time.monotonic() - began < 0.04
+    assert not any(call.done() for call in waiting)
     assert caught.value.retry_after is not None
     assert caught.value.retry_after > 0
     assert counted("bookwheel_upstream_shed_total") == before + 1
-    await asyncio.gather(*waiting)
+    for call in waiting:
+        call.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
 
 
 @pytest.mark.parametrize("moment", [0, 1, 2, 3])
@@ -246,7 +247,7 @@ async def test_callers_that_leave_free_their_place(moment: int) -> None:
         await asyncio.sleep(0)
     leaver.cancel()
     await asyncio.gather(first, leaver, return_exceptions=True)
-    async with asyncio.timeout(0.5):
+    async with asyncio.timeout(5):
         assert await upstream.call(Work("served")) == "served"
 
 
@@ -284,18 +285,18 @@ async def test_a_stream_that_falls_silent_is_an_error(script: tuple[Any, ...]) -
     """Before the first item and between two, after stall_seconds and not at the deadline."""
     began = time.monotonic()
     with pytest.raises(EmbedderUnavailableError, match="silent"):
-        await all_of(an_upstream(deadline_seconds=5.0, stall_seconds=0.05).stream(Work(*script).items))
-    assert time.monotonic() - began < 1.0
+        await all_of(an_upstream(deadline_seconds=8.0, stall_seconds=0.05).stream(Work(*script).items))
+    assert time.monotonic() - began < 5.0
 
 
 async def test_signs_of_life_keep_a_stream_alive_until_the_deadline() -> None:
     """Empty items end a silence, but not the patience with the whole."""
-    upstream = an_upstream(deadline_seconds=0.2, stall_seconds=0.1)
-    script = [0.03, ""] * 99
+    upstream = an_upstream(deadline_seconds=0.7, stall_seconds=0.5)
+    script = [0.05, ""] * 99
     began = time.monotonic()
     with pytest.raises(EmbedderUnavailableError):
         await all_of(upstream.stream(Work(*script).items))
-    assert 0.15 < time.monotonic() - began < 1.0
+    assert 0.65 < time.monotonic() - began < 5.0
 
 
 async def test_a_stream_holds_its_place_until_it_is_closed() -> None:
@@ -312,17 +313,17 @@ async def test_a_stream_holds_its_place_until_it_is_closed() -> None:
 
 async def test_a_reader_who_does_not_read_keeps_nobody_out_for_ever() -> None:
     """At the deadline his place is given to others."""
-    upstream = an_upstream(concurrency=1, deadline_seconds=0.05)
+    upstream = an_upstream(concurrency=1, deadline_seconds=0.3)
     stream = upstream.stream(Work("a", "b").items)
     assert await anext(stream) == "a"
-    await asyncio.sleep(0.08)
+    await asyncio.sleep(0.4)
     assert await upstream.call(Work("next")) == "next"
     await stream.aclose()
 
 
 async def test_streams_that_break_open_the_breaker_and_one_item_closes_it() -> None:
     """An upstream that always breaks off is as good as away; a long answer need not end to show that it is back."""
-    upstream = an_upstream(attempts=1, breaker=Breaker(failures=2, first_pause=0.02))
+    upstream = an_upstream(attempts=1, breaker=Breaker(failures=2, first_pause=0.5))
     for _ in range(2):
         with pytest.raises(EmbedderUnavailableError):
             await all_of(upstream.stream(Work("a", AwayError()).items))
@@ -330,7 +331,7 @@ async def test_streams_that_break_open_the_breaker_and_one_item_closes_it() -> N
     with pytest.raises(EmbedderUnavailableError, match="left alone"):
         await all_of(upstream.stream(work.items))
     assert work.calls == 0
-    await asyncio.sleep(0.03)
+    await asyncio.sleep(0.55)
     probe = upstream.stream(Work("a", "b").items)
     assert await anext(probe) == "a"
     assert await upstream.call(Work("fine")) == "fine"
@@ -372,8 +373,8 @@ async def test_a_quick_call_is_made_once() -> None:
 
 async def test_a_hedge_that_fails_does_not_end_the_first_call() -> None:
     """One good answer is enough."""
-    work = Work(0.05, AwayError())
-    assert await an_upstream().call(work, hedge_after=0.01) == 0.05
+    work = Work(0.3, AwayError())
+    assert await an_upstream().call(work, hedge_after=0.01) == 0.3
     assert work.calls == 2
 
 

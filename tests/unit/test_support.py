@@ -65,6 +65,11 @@ def test_supported(sentence: str) -> None:
         ("Frank Crowe dedicated it on September 30, 1935, with Calvin Coolidge.", "names"),
         ("Operations in Sweden began on 2019-09-30.", "names"),
         ("Construction began in 1931 under Frank Crowe, who painted watercolours of desert lizards.", "words"),
+        (
+            "Under Frank Crowe construction of the Hoover Dam began in 1931 in the Black Canyon of the Colorado River,"
+            " and desert lizards watched.",
+            "words",
+        ),
         ("Pandas eat bamboo all day long.", "words"),
         ("大仏の高さは約16メートルである。", "numbers"),
         ("大仏の高さは約15メートルではない。", "meaning"),

@@ -7,6 +7,7 @@ passes the contract test of each port it fills (`bookwheel.testing`).
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from bookwheel.parts import SearchParts
 from bookwheel.ports.cache import Cache, Caches, EarlierQuestion, EarlierQuestions
 from bookwheel.ports.catalog import Batches, Documents, Expiry, Files, IdempotencyKeys, Stores
 from bookwheel.ports.indexes import Blobs, KeywordIndex, VectorIndex
@@ -83,6 +84,7 @@ class Ports:
     extractive: Generator  #: answers when the chosen one cannot
     reranker: Reranker
     caches: Caches
+    parts: SearchParts
 
     @property
     def generator(self) -> Generator:

@@ -12,7 +12,7 @@ class Tenants(Protocol):
     async def get(self, *, scope: Scope) -> Tenant:
         """The scope's tenant. Raises NotFoundError."""
 
-    async def update(self, *, scope: Scope, generator: str | None | Keep = "keep") -> Tenant:
+    async def update(self, *, scope: Scope, generator: str | Keep | None = "keep") -> Tenant:
         """Change what is given. Raises NotFoundError."""
 
 

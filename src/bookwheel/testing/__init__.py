@@ -17,11 +17,13 @@ from bookwheel.backends.lexical import LexicalReranker
 from bookwheel.backends.memory import MemoryDatabase, memory_backend
 from bookwheel.backends.memory.cache import MemoryCache
 from bookwheel.earlier_questions import SharedEarlierQuestions
+from bookwheel.parts import SearchParts
 from bookwheel.ports import Caches, Generator, Ports
 from bookwheel.testing.doubles import HASH_SPACE, EchoGenerator, HashEmbedder
 from bookwheel.types import AnswerPolicy
 
 CACHE_BYTES = 1 << 24
+PART_SECONDS = 2.0
 
 __all__ = ["HASH_SPACE", "EchoGenerator", "HashEmbedder", "answered_by", "memory_caches", "memory_ports"]
 
@@ -49,4 +51,5 @@ def memory_ports(database: MemoryDatabase | None = None) -> Ports:
         extractive=ExtractiveGenerator(HashEmbedder()),
         reranker=LexicalReranker(HashEmbedder()),
         caches=memory_caches(),
+        parts=SearchParts.within(PART_SECONDS),
     )

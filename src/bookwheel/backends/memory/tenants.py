@@ -18,7 +18,7 @@ class MemoryTenants:
         id = scope.tenant_id
         return self.database.tenants.get(id) or Tenant(id=id, name=id.hex, generator=None)
 
-    async def update(self, *, scope: Scope, generator: str | None | Keep = "keep") -> Tenant:
+    async def update(self, *, scope: Scope, generator: str | Keep | None = "keep") -> Tenant:
         """See ports.Tenants."""
         tenant = await self.get(scope=scope)
         if generator != "keep":

@@ -1,6 +1,5 @@
 """The cache that processes share, in PostgreSQL: one statement for each verb."""
 
-import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -9,6 +8,7 @@ import psycopg
 
 from bookwheel.backends.postgres.database import Database
 from bookwheel.errors import BookwheelError, CacheUnavailableError
+from bookwheel.parts import in_time
 
 T = TypeVar("T")
 
@@ -116,7 +116,6 @@ class PostgresCache:
         """Values, and lists, take at most `held_bytes` after a sweep."""
         self.database = database
         self._held_bytes = held_bytes
-        self._running: set[asyncio.Task[Any]] = set()
 
     async def get(self, keys: Sequence[str]) -> Mapping[str, bytes]:
         """See ports.Cache."""
@@ -179,26 +178,13 @@ class PostgresCache:
             await connection.execute(query.encode(), parameters)
 
     async def _soon(self, work: Coroutine[Any, Any, T], *, seconds: float = PATIENCE_SECONDS) -> T:
-        """What `work` returns, or CacheUnavailableError in time. A statement that is cancelled may have to wait for a
-        server that does not answer; it does so alone."""
-        task = asyncio.create_task(work)
-        self._running.add(task)
-        task.add_done_callback(self._finished)
+        """What `work` returns, or CacheUnavailableError in time."""
         try:
-            await asyncio.wait({task}, timeout=seconds)
-        finally:
-            task.cancel()  # of no effect on what is done
-        if not task.done():
-            raise unavailable(f"no answer within {seconds:g} s")
-        try:
-            return task.result()
+            return await in_time(work, seconds)
+        except TimeoutError as error:
+            raise unavailable(f"no answer within {seconds:g} s") from error
         except (psycopg.Error, BookwheelError) as error:
             raise unavailable(_reason(error)) from error
-
-    def _finished(self, task: asyncio.Task[Any]) -> None:
-        self._running.discard(task)
-        if not task.cancelled():
-            task.exception()  # or asyncio would report one that came too late as never looked at
 
 
 def unavailable(reason: str) -> CacheUnavailableError:

@@ -42,7 +42,7 @@ class PostgresTenants:
             await self.database.fetch("SELECT id, name, generator FROM tenants WHERE id = %s", (scope.tenant_id,))
         )
 
-    async def update(self, *, scope: Scope, generator: str | None | Keep = "keep") -> Tenant:
+    async def update(self, *, scope: Scope, generator: str | Keep | None = "keep") -> Tenant:
         """See ports.Tenants."""
         if generator == "keep":
             return await self.get(scope=scope)

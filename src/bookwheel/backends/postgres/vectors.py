@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -10,6 +11,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 from pgvector import HalfVector
+from psycopg import errors
 from psycopg.errors import UniqueViolation
 
 from bookwheel.backends.postgres.database import Connection, Database, rows
@@ -17,6 +19,7 @@ from bookwheel.backends.postgres.filters_sql import READABLE, Condition, conditi
 from bookwheel.backends.postgres.ingestion import still_writable
 from bookwheel.backends.postgres.orphans import count_or_remove, ingest_again
 from bookwheel.backends.postgres.removal import WANTED
+from bookwheel.errors import IndexUnavailableError
 from bookwheel.ports import Vectors
 from bookwheel.types import Candidate, Chunk, Claim, Filter, Scope, Space
 
@@ -92,6 +95,25 @@ class _Layout:
     read_at: float
 
 
+INDEX_ERRORS = (errors.UndefinedTable, errors.UndefinedFunction, errors.InternalError, errors.InsufficientPrivilege)
+
+
+@contextmanager
+def _index_errors() -> Iterator[None]:
+    """What is wrong with the tables of vectors alone, such as one that is gone or damaged, is the index's."""
+    try:
+        yield
+    except (
+        errors.UndefinedTable,
+        errors.UndefinedFunction,
+        errors.InternalError,
+        errors.InsufficientPrivilege,
+    ) as error:
+        raise IndexUnavailableError(
+            f"The vector index does not answer: {error.diag.message_primary}. `bookwheel check` says which part."
+        ) from error
+
+
 class PgVectorIndex:
     """Fills ports.VectorIndex."""
 
@@ -129,17 +151,13 @@ class PgVectorIndex:
         also: Sequence[int] = (),
     ) -> list[Candidate]:
         """See ports.VectorIndex."""
-        layout = await self._layout(space, scope)
-        if layout is None:
-            return []
-        query, parameters = await self._query(space, layout, scope=scope, filter=filter)
-        parameters |= {
-            "vector": HalfVector(vector),
-            "stores": list(scope.store_ids),
-            "limit": limit,
-            "also": list(also),
-        }
-        found = await self.database.fetch(query, parameters)
+        wanted = {"vector": HalfVector(vector), "stores": list(scope.store_ids), "limit": limit, "also": list(also)}
+        with _index_errors():
+            layout = await self._layout(space, scope)
+            if layout is None:
+                return []
+            query, parameters = await self._query(space, layout, scope=scope, filter=filter)
+            found = await self.database.fetch(query, {**parameters, **wanted})
         candidates = [
             Candidate(chunk_id=row[0], score=float(row[1]), document_id=row[2], ordinal=row[3]) for row in found
         ]
