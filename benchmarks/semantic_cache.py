@@ -1,7 +1,8 @@
 """The semantic cache's second gate: false hits on questions that only look alike, hits on paraphrases.
 
 Two questions hit when the cosine of their MiniLM vectors reaches the threshold and, with the check, `same_question`
-agrees. The pairs are those of semantic_pairs.py. Only the half that the rules were not made on counts for the figures.
+agrees. The pairs are those of semantic_pairs.py; the figures are of their second half. The rules were made on the first
+half; what the second gave at the first look, and what was changed after it, is told in docs/decisions/0010.
 """
 
 import argparse

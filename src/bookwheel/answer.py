@@ -1,18 +1,21 @@
 """The answer walk: question in, cited answer out."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from bookwheel.caching import is_settled
+from bookwheel.diversify import collapse, cut_tail
 from bookwheel.followup import self_contained
 from bookwheel.kept_answers import keep_answer, kept_answer
 from bookwheel.ports import Generator, Ports
 from bookwheel.prompt import NOT_FOUND
 from bookwheel.retrieve import retrieve
 from bookwheel.telemetry import stage
-from bookwheel.types import Answer, Ask, Found, Prompt, Question, Scope
+from bookwheel.types import Answer, Ask, Found, Hit, Prompt, Question, Scope
 from bookwheel.writing import Draft, write
+
+TAIL_SHARE = 0.4  # of the best score: lost no relevant document in 1,200 questions (docs/decisions/0009)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +55,8 @@ async def _anew(ask: Ask, generator: Generator, *, scope: Scope, ports: Ports) -
     yield AnswerPiece(found=found)
     timings, draft = dict(found.timings), Draft(model=generator.model)
     with stage("generate", timings):
-        writing = write(_prompt(ask, found), draft, ask=ask, generator=generator, ports=ports)
+        passages = found.hits if generator is ports.extractive else smallest(found.hits)
+        writing = write(_prompt(ask, passages), draft, ask=ask, generator=generator, ports=ports)
         async with aclosing(writing) as pieces:
             async for text in pieces:
                 yield AnswerPiece(text=text)
@@ -61,10 +65,15 @@ async def _anew(ask: Ask, generator: Generator, *, scope: Scope, ports: Ports) -
     yield AnswerPiece(text=rest, answer=_answer(text, draft, found, asked, timings))
 
 
-def _prompt(ask: Ask, found: Found) -> Prompt:
+def smallest(hits: Sequence[Hit]) -> Sequence[Hit]:
+    """The passages that are worth a reader model's time: without copies, and without those far behind the best."""
+    return [group.hit for group in collapse(cut_tail(hits, share=TAIL_SHARE))]
+
+
+def _prompt(ask: Ask, passages: Sequence[Hit]) -> Prompt:
     return Prompt(
         question=ask.question.text,
-        hits=found.hits,
+        hits=passages,
         history=ask.history,
         instructions=ask.instructions,
         schema=ask.schema,

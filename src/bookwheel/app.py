@@ -216,11 +216,15 @@ def _reranker(settings: Settings, embedder: "Embedder", opened: AsyncExitStack) 
         case "late":
             from bookwheel.backends.openvino.late import open_late_reranker
 
-            return open_late_reranker(url, settings)
+            late = open_late_reranker(url, settings)
+            opened.callback(late.close)
+            return late
         case "cross-encoder":
             from bookwheel.backends.openvino.cross_encoder import open_cross_encoder
 
-            return open_cross_encoder(url, settings)
+            crossing = open_cross_encoder(url, settings)
+            opened.callback(crossing.close)
+            return crossing
         case "cohere":
             from bookwheel.backends.cohere import open_cohere_reranker
 

@@ -44,6 +44,8 @@ def search_parts(question: Question, space: Space, *, with_text: bool = True) ->
         question.fusion,
         question.dense_weight,
         None if question.vector is None else base64.b64encode(question.vector).decode(),
+        question.rerank,
+        question.diversity,
     ]
 
 

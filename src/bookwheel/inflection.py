@@ -1,8 +1,8 @@
 """English base forms without a dictionary: "creating" and "creates" are "create", "cities" is "city".
 
 Only inflection is taken off, never a prefix or a suffix that makes another word: "able" and "unable", "rational" and
-"ration", "tall" and "tallest" stay apart. A stemmer (Snowball) would join "universe" and "university", "new" and
-"news", "general" and "generate"; for a cache a missed pair is cheap and a false one is not.
+"ration", "tall" and "tallest" stay apart. A stemmer (Snowball) would join "import" and "importance", "author" and
+"authority", "execution" and "executive"; for a cache a missed pair is cheap and a false one is not.
 """
 
 import re

@@ -100,7 +100,7 @@ async def _popular(ports: Ports) -> Sequence[AskedQuestion]:
         found = await ports.asked.popular(
             limit=ports.caches.policy.popular, at_least=AT_LEAST, within_seconds=DAY_SECONDS
         )
-    return found
+    return found  # noqa: RET504 - patience goes on without one
 
 
 def _request(ask: Ask, scope: Scope) -> dict[str, Any]:

@@ -264,11 +264,9 @@ def http_failure(
     """What an HTTP status other than 2xx means, with what the server said to it."""
     wait = retry_after(headers)
     message = f"{name} answered {status}: {said.strip().rstrip('.') or 'no reason given'}."
-    error: BookwheelError
     if status == TOO_MANY_REQUESTS:
-        error = OverloadedError(f"{message} It takes no more requests for now.", retry_after=wait)
-    else:
-        error = unavailable(message, retry_after=wait)
+        message = f"{message} It takes no more requests for now."
+    error = unavailable(message, retry_after=wait)
     return Failure(error=error, retryable=status in PASSING, broken=status in PASSING and status != TOO_MANY_REQUESTS)
 
 

@@ -14,6 +14,7 @@ from bookwheel.fuse import DENSE_WEIGHT, Fused, fuse
 from bookwheel.given import PACKED
 from bookwheel.kept_searches import keep_search, kept_search
 from bookwheel.ports import Ports
+from bookwheel.ranking import candidates, ranked
 from bookwheel.telemetry import DEGRADED, stage
 from bookwheel.types import Candidate, Found, Freshness, Hit, Question, Scope, Space
 
@@ -67,10 +68,11 @@ async def _search(question: Question, *, scope: Scope, space: Space, ports: Port
         keyword = [candidate for candidate in keyword or () if candidate.chunk_id in allowed]
     with stage("fuse", progress.timings):
         weight = DENSE_WEIGHT if dense is None else _dense_weight(question, space, ports)
-        ranked = fuse(dense or (), keyword or (), method=question.fusion, dense_weight=weight)
-    hits = await _hydrate(ranked, question, scope=scope, ports=ports, progress=progress)
+        fused = fuse(dense or (), keyword or (), method=question.fusion, dense_weight=weight)
+    best = await _hydrate(fused, question, scope=scope, ports=ports, progress=progress)
+    hits, failed = await ranked(best, question, space=space, ports=ports, timings=progress.timings)
     warnings = () if hits else await _warnings(question, scope=scope, ports=ports)
-    return Found(hits=hits, degraded=tuple(progress.degraded), warnings=warnings, timings=progress.timings)
+    return Found(hits=hits, degraded=(*progress.degraded, *failed), warnings=warnings, timings=progress.timings)
 
 
 async def _vector(
@@ -145,25 +147,25 @@ def _dense_weight(question: Question, space: Space, ports: Ports) -> float:
 
 
 async def _hydrate(
-    ranked: Sequence[Fused], question: Question, *, scope: Scope, ports: Ports, progress: _Progress
+    fused: Sequence[Fused], question: Question, *, scope: Scope, ports: Ports, progress: _Progress
 ) -> list[Hit]:
     """Fill in texts; what is no longer live or not visible falls out here, whatever an index said.
 
     Chunks of one section are one hit, the best of them; so what comes behind is looked at until there are enough hits.
     """
-    best = [fused for fused in ranked if fused.score >= question.score_threshold]
+    best, wanted = [one for one in fused if one.score >= question.score_threshold], candidates(question)
     hits: dict[object, Hit] = {}
     with stage("hydrate", progress.timings):
-        while best and len(hits) < question.limit:
-            part, best = best[: question.limit + SPARE_HITS], best[question.limit + SPARE_HITS :]
-            ids = [fused.chunk_id for fused in part]
+        while best and len(hits) < wanted:
+            part, best = best[: wanted + SPARE_HITS], best[wanted + SPARE_HITS :]
+            ids = [one.chunk_id for one in part]
             hydrated = await ports.passages.hydrate(ids, scope=scope, filter=question.filter)
             by_id = {hit.chunk_id: hit for hit in hydrated}
-            for fused in part:
-                if hit := by_id.get(fused.chunk_id):
-                    scored = replace(hit, score=fused.score, dense=fused.dense, keyword=fused.keyword)
+            for one in part:
+                if hit := by_id.get(one.chunk_id):
+                    scored = replace(hit, score=one.score, dense=one.dense, keyword=one.keyword)
                     hits.setdefault(_shown(hit), scored)
-    return list(hits.values())[: question.limit]
+    return list(hits.values())[:wanted]
 
 
 async def _warnings(question: Question, *, scope: Scope, ports: Ports) -> tuple[str, ...]:

@@ -57,8 +57,8 @@ class Settings(BaseSettings):
     search_part_seconds: float = Field(
         2.0,
         gt=0,
-        description="Longest time that a search waits for its embedding, its vectors or its keywords; it goes on without"
-        " the one that takes longer.",
+        description="Longest time that a search waits for its embedding, its vectors or its keywords; it goes on"
+        " without what takes longer.",
     )
     upstream_timeout_seconds: float = Field(
         5.0, gt=0, description="Longest time that a remote embedder or reranker may take for one request."

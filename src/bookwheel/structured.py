@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -76,7 +77,8 @@ def _repair(prompt: Prompt, written: str, problem: str) -> Prompt:
 
 
 async def _whole(prompt: Prompt, generator: Generator) -> str:
-    return "".join([piece async for piece in generator.generate(prompt)])
+    async with aclosing(generator.generate(prompt)) as pieces:
+        return "".join([piece async for piece in pieces])
 
 
 def _targets(schema: Any) -> list[str]:

@@ -361,6 +361,8 @@ class Question:
     fusion: Literal["convex", "rrf"] = "convex"
     dense_weight: float | None = None  #: of the convex fusion; None lets the language decide
     vector: bytes | None = None  #: packed, in place of the text's own; keywords are those of the text
+    rerank: bool = False  #: let the reranker judge the best hits
+    diversity: float | None = None  #: balance of relevance and novelty, 1 for relevance alone; None: copies may come
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

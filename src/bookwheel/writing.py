@@ -1,7 +1,7 @@
 """Writing an answer from passages, sentence by sentence, each checked before it is given out; and what happens when the
 generator fails: the extractive one answers instead, as long as nothing has been given out."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -65,24 +65,28 @@ async def _checked(
     embedder = ports.embedders[ask.space.id]
     checking = GroundedStream(prompt.hits, embedder=embedder, policy=ports.caches.policy.unsupported)
     budget = _Budget(embedder, ask.max_tokens)
-    async for parts in _released(generator.generate(prompt), checking):
-        text = "".join(part for part in parts if isinstance(part, str))
-        if not budget.spend(text):
-            draft.cut_short = True
-            break
-        draft.citations += [part for part in parts if isinstance(part, Citation)]
-        if text:
-            draft.text += text
-            yield text
-    draft.sentences = checking.sentences
-    draft.grounding = checking.grounding if any(sentence.claims for sentence in checking.sentences) else None
+    try:
+        async with aclosing(_released(generator.generate(prompt), checking)) as released:
+            async for parts in released:
+                text = "".join(part for part in parts if isinstance(part, str))
+                if not budget.spend(text):
+                    draft.cut_short = True
+                    break
+                draft.citations += [part for part in parts if isinstance(part, Citation)]
+                if text:
+                    draft.text += text
+                    yield text
+    finally:  # also of what was written before a failure
+        draft.sentences = checking.sentences
+        draft.grounding = checking.grounding if any(sentence.claims for sentence in checking.sentences) else None
 
 
 async def _released(
-    drafts: AsyncIterator[str], checking: GroundedStream
+    drafts: AsyncGenerator[str, None], checking: GroundedStream
 ) -> AsyncGenerator[Sequence[str | Citation], None]:
-    async for piece in drafts:
-        yield await checking.feed(piece)
+    async with aclosing(drafts):
+        async for piece in drafts:
+            yield await checking.feed(piece)
     yield await checking.finish()
 
 

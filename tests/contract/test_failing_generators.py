@@ -13,7 +13,7 @@ import pytest
 
 from bookwheel.backends import anthropic
 from bookwheel.backends.openai import generator as openai_generator
-from bookwheel.errors import GeneratorUnavailableError, OverloadedError, SettingsError
+from bookwheel.errors import GeneratorUnavailableError, SettingsError
 from bookwheel.model_url import ModelUrl, parse_model_url
 from bookwheel.ports import Generator
 from bookwheel.prompt import NOT_FOUND
@@ -146,7 +146,7 @@ async def test_what_passes_is_not_noticed(service: Service) -> None:
 async def test_a_limit_beyond_the_deadline_is_told_at_once(service: Service) -> None:
     """With the server's own seconds."""
     service.upstream.then(status(429, retry_after="30"))
-    with pytest.raises(OverloadedError) as caught:
+    with pytest.raises(GeneratorUnavailableError) as caught:
         await text_of(service.generator)
     assert caught.value.retry_after == 30.0
     assert len(service.upstream.requests) == 1

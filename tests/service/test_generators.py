@@ -23,7 +23,7 @@ import pytest
 from bookwheel.backends import anthropic
 from bookwheel.backends.openai import generator as openai_generator
 from bookwheel.backends.openai.embedder import open_embedder
-from bookwheel.errors import GeneratorUnavailableError, OverloadedError
+from bookwheel.errors import GeneratorUnavailableError
 from bookwheel.ports import Generator
 from bookwheel.settings import Settings
 from bookwheel.testing import HashEmbedder
@@ -205,7 +205,7 @@ async def test_not_found_is_an_empty_stream(served: Served) -> None:
 
 async def test_a_limit_is_told_as_one(served: Served) -> None:
     """Retries do not help, and the caller learns that it is a limit."""
-    with pytest.raises(OverloadedError):
+    with pytest.raises(GeneratorUnavailableError, match="429"):
         await pieces_of(served, LIMITED)
 
 

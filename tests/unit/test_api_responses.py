@@ -1,7 +1,7 @@
 """The Responses API over memory: shapes, events, conversations, and what becomes of a reader who leaves."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -62,7 +62,7 @@ class Stuck:
         self.error = error
         self.cancelled = asyncio.Event()
 
-    async def generate(self, prompt: Prompt) -> AsyncIterator[str]:
+    async def generate(self, prompt: Prompt) -> AsyncGenerator[str, None]:
         """See ports.Generator."""
         yield "It begins [1]. And then it goes on for a while"
         if self.error:

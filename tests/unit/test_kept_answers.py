@@ -1,7 +1,7 @@
 """What is kept of answers and searches: who gets it, how it dies, and that going without it is no fault."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import uuid4
@@ -19,7 +19,7 @@ from bookwheel.testing.desk import Desk
 from bookwheel.types import Answer, AnswerPolicy, Ask, Freshness, Prompt, Question, Scope, Store
 
 QUESTION = "Which animal is the largest?"
-SAME = "Which animal is largest?"
+SAME = "Please tell me which animal is the largest"
 TEXT = "The blue whale is the largest animal."
 
 
@@ -35,7 +35,7 @@ class Counting:
     async def ping(self) -> None:
         """See ports.Generator."""
 
-    async def generate(self, prompt: Prompt) -> AsyncIterator[str]:
+    async def generate(self, prompt: Prompt) -> AsyncGenerator[str, None]:
         """The best passage, or the error."""
         self.asked.append(prompt.question)
         if self.error:

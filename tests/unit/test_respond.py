@@ -1,7 +1,7 @@
 """Background responses as a worker writes them: told once, taken over, failed with the reason, cancelled."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -37,7 +37,7 @@ class Scripted:
         self.gate = gate  #: opens behind the first piece
         self.began = asyncio.Event()
 
-    async def generate(self, prompt: Prompt) -> AsyncIterator[str]:
+    async def generate(self, prompt: Prompt) -> AsyncGenerator[str, None]:
         """See ports.Generator."""
         for piece in self.pieces:
             yield piece

@@ -156,9 +156,17 @@ class HybridWeights(Body):
 class RankingOptions(Body):
     """How hits are ordered and cut."""
 
-    ranker: Literal["auto", "none", "default-2024-08-21", "default_2024_08_21", "default-2024-11-15"] = "auto"
+    ranker: Literal[
+        "auto", "none", "default-2024-08-21", "default_2024_08_21", "default-2024-11-15", "bookwheel-rerank"
+    ] = "auto"  #: the last one lets the reranker judge the best hits
+    diversity: float | None = Field(None, ge=0, le=1)  #: MMR's lambda: 1 for relevance alone, copies left out
     score_threshold: float = Field(0.0, ge=0, le=1)
     hybrid_search: HybridWeights | None = None
+
+    @property
+    def reranks(self) -> bool:
+        """Whether the reranker has a say."""
+        return self.ranker == "bookwheel-rerank"
 
     def dense_weight(self, *, path: str = "ranking_options") -> float | None:
         """The share of the embedding in the fused score, None for our own. Raises InvalidRequestError."""
@@ -311,6 +319,7 @@ class ChatCreate(Body):
     vector_store_ids: list[str] = Field([], max_length=10)
     filters: dict[str, Any] | None = None
     max_num_results: int = Field(8, ge=1, le=50)
+    ranking_options: RankingOptions = RankingOptions()
 
 
 class TenantModify(Body):

@@ -79,7 +79,15 @@ async def _resolve(body: ChatCreate, control: CacheControl, ports: Ports, scope:
     )
     schema = body.response_format.wanted()
     ask = Ask(
-        question=Question(text=text, limit=body.max_num_results, filter=body.filters),
+        question=Question(
+            text=text,
+            limit=body.max_num_results,
+            filter=body.filters,
+            score_threshold=body.ranking_options.score_threshold,
+            dense_weight=body.ranking_options.dense_weight(),
+            rerank=body.ranking_options.reranks,
+            diversity=body.ranking_options.diversity,
+        ),
         space=space,
         history=history,
         instructions=instructions,

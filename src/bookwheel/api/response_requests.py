@@ -158,6 +158,8 @@ async def resolved(body: ResponseCreate, control: CacheControl, *, ports: Ports,
         filter=tool.filters,
         score_threshold=options.score_threshold,
         dense_weight=options.dense_weight(path=f"{place}.ranking_options"),
+        rerank=options.reranks,
+        diversity=options.diversity,
     )
     ask = Ask(
         question=question,

@@ -56,6 +56,8 @@ def questions(body: Search | PlainSearch) -> list[Question]:
             filter=wanted,
             score_threshold=body.ranking_options.score_threshold,
             dense_weight=weight,
+            rerank=body.ranking_options.reranks,
+            diversity=body.ranking_options.diversity,
         )
         for text in texts
     ]

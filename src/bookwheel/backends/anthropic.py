@@ -1,7 +1,7 @@
 """Answers written by Anthropic's models, or by any server of their messages API, over the official client."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from typing import Any, cast
 
@@ -94,7 +94,7 @@ class AnthropicGenerator:
             concurrency=settings.generator_concurrency,
         )
 
-    async def generate(self, prompt: Prompt) -> AsyncIterator[str]:
+    async def generate(self, prompt: Prompt) -> AsyncGenerator[str, None]:
         """See ports.Generator. Costs nothing without hits."""
         if not prompt.hits:
             return

@@ -8,7 +8,7 @@ hits on its subject that lack the answer are not told apart.
 
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 from math import log
 
@@ -107,7 +107,7 @@ class ExtractiveGenerator:
     async def ping(self) -> None:
         """See ports.Generator: it always answers, if need be without the embedder."""
 
-    async def generate(self, prompt: Prompt) -> AsyncIterator[str]:
+    async def generate(self, prompt: Prompt) -> AsyncGenerator[str, None]:
         """At most three sentences, best first, those of one passage together in its order; none without support."""
         scored = await self.score(self_contained(prompt.question, prompt.history), prompt.hits)
         for number, sentence in enumerate(choose(scored)):

@@ -1,6 +1,6 @@
 """What reads and writes text."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -51,7 +51,7 @@ class Generator(Protocol):
     model: str
     writes_json: bool  #: can follow a JSON schema; others are not given one
 
-    def generate(self, prompt: Prompt) -> AsyncIterator[str]:
+    def generate(self, prompt: Prompt) -> AsyncGenerator[str, None]:
         """The answer as a stream of text with [n] after each sentence, n counting the hits from 1. An empty stream
         means that the hits do not support an answer. Raises GeneratorUnavailableError, also in the midst of the
         stream, and OverloadedError."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from uuid import UUID
@@ -88,7 +88,7 @@ class EchoGenerator:
     async def ping(self) -> None:
         """See ports.Generator: it always answers."""
 
-    async def generate(self, prompt: Prompt) -> AsyncIterator[str]:
+    async def generate(self, prompt: Prompt) -> AsyncGenerator[str, None]:
         """See ports.Generator."""
         for number, hit in enumerate(prompt.hits[:ECHOED_HITS], start=1):
             sentence = hit.text.partition(". ")[0].strip().removesuffix(".")

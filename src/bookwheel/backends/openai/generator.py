@@ -1,7 +1,7 @@
 """Answers written by a language model behind OpenAI's chat completions."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any, cast
@@ -54,7 +54,7 @@ class OpenAIGenerator:
             concurrency=settings.generator_concurrency,
         )
 
-    async def generate(self, prompt: Prompt) -> AsyncIterator[str]:
+    async def generate(self, prompt: Prompt) -> AsyncGenerator[str, None]:
         """See ports.Generator. Costs nothing without hits."""
         if not prompt.hits:
             return
