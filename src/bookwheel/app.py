@@ -251,16 +251,24 @@ def _cache(settings: Settings, database: "Database", opened: AsyncExitStack) -> 
         case "postgresql":
             from bookwheel.backends.postgres.cache import PostgresCache
 
-            return TieredCache(own, PostgresCache(database))
+            return TieredCache(own, _behind(PostgresCache(database), opened))
         case "redis" | "rediss":
             from bookwheel.backends.redis import RedisCache
 
             shared = RedisCache(url)
             opened.push_async_callback(shared.close)
-            return TieredCache(own, shared)
+            return TieredCache(own, _behind(shared, opened))
     raise SettingsError(
         f"BOOKWHEEL_CACHE_URL has scheme {_scheme(url)!r}: use postgresql:, redis://HOST, memory: or off:."
     )
+
+
+def _behind(shared: "Cache", opened: AsyncExitStack) -> "Cache":
+    from bookwheel.write_behind import WriteBehind
+
+    behind = WriteBehind(shared)
+    opened.push_async_callback(behind.flush)
+    return behind
 
 
 def _policy(settings: Settings) -> "AnswerPolicy":

@@ -81,10 +81,18 @@ def count(cache: str, result: str) -> None:
     CACHE_REQUESTS.labels(cache, result).inc()
 
 
-async def embedded(text: str, *, space: Space, scope: Scope, ports: Ports) -> NDArray[np.float32]:
-    """The vector of a question, kept for the same text coming again. Raises EmbedderUnavailableError."""
-    key = cache_key("embedding", space.id, text, scope=Scope(tenant_id=scope.tenant_id))
-    if value := (await kept([key], ports=ports)).get(key):
+def embedding_key(text: str, *, space: Space, scope: Scope) -> str:
+    """Under which the vector of a question is kept, for all of the tenant."""
+    return cache_key("embedding", space.id, text, scope=Scope(tenant_id=scope.tenant_id))
+
+
+async def embedded(
+    text: str, *, space: Space, scope: Scope, ports: Ports, looked_up: Mapping[str, bytes] | None = None
+) -> NDArray[np.float32]:
+    """The vector of a question, kept for the same text coming again; `looked_up` is what was found when its key was
+    among others. Raises EmbedderUnavailableError."""
+    key = embedding_key(text, space=space, scope=scope)
+    if value := (await kept([key], ports=ports) if looked_up is None else looked_up).get(key):
         count("embedding", "hit")
         return np.frombuffer(value, np.float32)
     count("embedding", "miss")

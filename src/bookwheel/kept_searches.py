@@ -4,7 +4,7 @@ Whatever is kept, its passages are hydrated anew, so that nothing is shown that 
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import orjson
@@ -13,7 +13,6 @@ from bookwheel.caching import (
     cache_key,
     count,
     keep,
-    kept,
     packed_versions,
     read_json,
     search_parts,
@@ -26,16 +25,24 @@ from bookwheel.types import Cached, Found, Freshness, Hit, Question, Scope, Spac
 Row = tuple[int, float, float | None, float | None]  # chunk id, score, cosine, BM25
 
 
+def search_key(question: Question, *, scope: Scope, space: Space) -> str:
+    """Under which the result of exactly this search is kept."""
+    return cache_key("search", *search_parts(question, space), scope=scope)
+
+
 async def kept_search(
-    question: Question, *, scope: Scope, space: Space, freshness: Freshness, ports: Ports
+    question: Question,
+    looked_up: Mapping[str, bytes],
+    *,
+    scope: Scope,
+    space: Space,
+    freshness: Freshness,
+    ports: Ports,
 ) -> Found | None:
-    """The same hits again, if no store has changed since."""
-    if not freshness.read:
-        return None
+    """The same hits again, if they are among what was looked up and no store has changed since."""
     timings: dict[str, float] = {}
-    with stage("cache", timings):
-        key = _key(question, scope, space)
-        entry = read_json(value) if (value := (await kept([key], ports=ports)).get(key)) else None
+    value = looked_up.get(search_key(question, scope=scope, space=space))
+    entry = read_json(value) if value else None
     if entry is None or not young_enough(entry["at"], freshness):
         count("search", "miss")
         return None
@@ -59,11 +66,8 @@ async def keep_search(
     rows: list[Row] = [(hit.chunk_id, hit.score, hit.dense, hit.keyword) for hit in found.hits]
     entry = {"at": time.time(), "versions": packed_versions(freshness.versions), "rows": rows}
     data = orjson.dumps(entry, option=orjson.OPT_SERIALIZE_NUMPY)
-    await keep({_key(question, scope, space): data}, seconds=ports.caches.policy.search_seconds, ports=ports)
-
-
-def _key(question: Question, scope: Scope, space: Space) -> str:
-    return cache_key("search", *search_parts(question, space), scope=scope)
+    key = search_key(question, scope=scope, space=space)
+    await keep({key: data}, seconds=ports.caches.policy.search_seconds, ports=ports)
 
 
 async def _hydrated(rows: Sequence[Row], question: Question, *, scope: Scope, ports: Ports) -> Sequence[Hit] | None:

@@ -1,18 +1,18 @@
 """The retrieve walk: question in, live and visible hits out."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bookwheel.caching import embedded, is_settled
+from bookwheel.caching import embedded, embedding_key, is_settled, kept
 from bookwheel.errors import EmbedderUnavailableError, IndexUnavailableError, UnavailableError
 from bookwheel.filters import attribute_keys, parse, uses_chunks
 from bookwheel.fuse import DENSE_WEIGHT, Fused, fuse
 from bookwheel.given import PACKED
-from bookwheel.kept_searches import keep_search, kept_search
+from bookwheel.kept_searches import keep_search, kept_search, search_key
 from bookwheel.ports import Ports
 from bookwheel.ranking import candidates, ranked
 from bookwheel.telemetry import DEGRADED, stage
@@ -44,20 +44,26 @@ async def retrieve(
     when neither index answers."""
     if freshness is None:
         return await _search(question, scope=scope, space=space, ports=ports)
-    found = await kept_search(question, scope=scope, space=space, freshness=freshness, ports=ports)
-    if found is not None:
-        return found
+    looked_up: Mapping[str, bytes] = {}
+    if freshness.read:
+        keys = [search_key(question, scope=scope, space=space), embedding_key(question.text, space=space, scope=scope)]
+        looked_up = await kept(keys, ports=ports)
+        found = await kept_search(question, looked_up, scope=scope, space=space, freshness=freshness, ports=ports)
+        if found is not None:
+            return found
     settled = await is_settled(freshness, scope=scope, ports=ports)
-    found = await _search(question, scope=scope, space=space, ports=ports)
+    found = await _search(question, scope=scope, space=space, ports=ports, looked_up=looked_up)
     if settled:
         await keep_search(question, found, scope=scope, space=space, freshness=freshness, ports=ports)
     return found
 
 
-async def _search(question: Question, *, scope: Scope, space: Space, ports: Ports) -> Found:
+async def _search(
+    question: Question, *, scope: Scope, space: Space, ports: Ports, looked_up: Mapping[str, bytes] | None = None
+) -> Found:
     progress = _Progress()
     vector, keyword = await asyncio.gather(
-        _vector(question, scope, space, ports, progress),
+        _vector(question, scope, space, ports, progress, looked_up),
         _keyword(question, scope=scope, ports=ports, progress=progress),
     )
     dense = await _dense(question, vector, keyword, scope=scope, space=space, ports=ports, progress=progress)
@@ -76,7 +82,12 @@ async def _search(question: Question, *, scope: Scope, space: Space, ports: Port
 
 
 async def _vector(
-    question: Question, scope: Scope, space: Space, ports: Ports, progress: _Progress
+    question: Question,
+    scope: Scope,
+    space: Space,
+    ports: Ports,
+    progress: _Progress,
+    looked_up: Mapping[str, bytes] | None,
 ) -> NDArray[np.float32] | None:
     if ports.parts.dense.rests:  # which only it would serve
         return None
@@ -84,7 +95,7 @@ async def _vector(
         return np.frombuffer(question.vector, PACKED)
     try:
         with stage("embed", progress.timings):
-            return await embedded(question.text, space=space, scope=scope, ports=ports)
+            return await embedded(question.text, space=space, scope=scope, ports=ports, looked_up=looked_up)
     except EmbedderUnavailableError:
         progress.degrade("embed")
         return None
