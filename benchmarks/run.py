@@ -21,6 +21,7 @@ NAMES = (
     "grounding",
     "reranking",
     "semantic_cache",
+    "caches",
     "embedder",
     "ingestion",
     "freshness",

@@ -1,13 +1,14 @@
 """The answer walk: question in, cited answer out."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 
 from bookwheel.caching import is_settled
 from bookwheel.diversify import collapse, cut_tail
 from bookwheel.followup import self_contained
-from bookwheel.kept_answers import keep_answer, kept_answer
+from bookwheel.kept_answers import answer_key, keep_answer, kept_answer
 from bookwheel.ports import Generator, Ports
 from bookwheel.prompt import NOT_FOUND
 from bookwheel.retrieve import retrieve
@@ -15,6 +16,7 @@ from bookwheel.telemetry import stage
 from bookwheel.types import Answer, Ask, Found, Hit, Prompt, Question, Scope
 from bookwheel.writing import Draft, write
 
+TOGETHER_SECONDS = 30.0  # that somebody waits for the answer to the same question, before asking alone
 TAIL_SHARE = 0.4  # of the best score: lost no relevant document in 1,200 questions (docs/decisions/0009)
 
 
@@ -31,17 +33,38 @@ async def stream(ask: Ask, *, scope: Scope, ports: Ports) -> AsyncGenerator[Answ
     """An answer that is kept and still holds; else search for the question, made self-contained by the history, and
     write the answer piece by piece. Raises UnavailableError, OverloadedError, AnswerFormatError."""
     generator = chosen(ask, ports)
-    earlier = await kept_answer(ask, model=generator.model, scope=scope, ports=ports)
-    if earlier is not None:
-        yield AnswerPiece(found=earlier.found)
-        yield AnswerPiece(text=earlier.text, answer=earlier)
+    async with _alone(ask, generator, scope=scope, ports=ports):
+        earlier = await kept_answer(ask, model=generator.model, scope=scope, ports=ports)
+        if earlier is not None:
+            yield AnswerPiece(found=earlier.found)
+            yield AnswerPiece(text=earlier.text, answer=earlier)
+            return
+        settled = ask.freshness is not None and await is_settled(ask.freshness, scope=scope, ports=ports)
+        async with aclosing(_anew(ask, generator, scope=scope, ports=ports)) as pieces:
+            async for piece in pieces:
+                if piece.answer is not None and settled:
+                    await keep_answer(ask, piece.answer, model=generator.model, scope=scope, ports=ports)
+                yield piece
+
+
+@asynccontextmanager
+async def _alone(ask: Ask, generator: Generator, *, scope: Scope, ports: Ports) -> AsyncGenerator[None, None]:
+    """Many who ask the same at once wait for the first of them, whose answer is then kept for all. The extractive
+    generator is soon done: it is not worth a wait."""
+    if ask.freshness is None or not (ask.freshness.read and ask.freshness.write) or generator is ports.extractive:
+        yield
         return
-    settled = ask.freshness is not None and await is_settled(ask.freshness, scope=scope, ports=ports)
-    async with aclosing(_anew(ask, generator, scope=scope, ports=ports)) as pieces:
-        async for piece in pieces:
-            if piece.answer is not None and settled:
-                await keep_answer(ask, piece.answer, model=generator.model, scope=scope, ports=ports)
-            yield piece
+    key, pending = answer_key(ask, generator.model, scope=scope, ports=ports), ports.caches.pending
+    if (first := pending.get(key)) is not None:
+        await asyncio.wait({first}, timeout=TOGETHER_SECONDS)
+        yield
+        return
+    mine = pending[key] = asyncio.get_running_loop().create_future()
+    try:
+        yield
+    finally:
+        del pending[key]
+        mine.set_result(None)
 
 
 def chosen(ask: Ask, ports: Ports) -> Generator:

@@ -86,6 +86,7 @@ async def open_ports(settings: Settings, *, writes_keywords: bool) -> "AsyncIter
                 policy=_policy(settings),
                 settled=LRUCache(SETTLED_STORES),
                 asked={},
+                pending={},
             ),
             parts=SearchParts.within(settings.search_part_seconds),
         )

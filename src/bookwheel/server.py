@@ -3,10 +3,16 @@
 import asyncio
 import socket
 
+import structlog
+
 from bookwheel.access import require_loopback
 from bookwheel.app import open_ports
+from bookwheel.errors import UnavailableError
 from bookwheel.popular import note_asked, warm
+from bookwheel.ports import Ports
 from bookwheel.settings import Settings
+
+log = structlog.get_logger("bookwheel.server")
 
 BACKLOG = 1024
 KEEP_ALIVE_SECONDS = 30
@@ -44,8 +50,20 @@ async def serve(settings: Settings, listening: socket.socket) -> None:
         stop = asyncio.Event()
         noting = asyncio.create_task(note_asked(ports, stop))
         await warm(ports)
+        trying = asyncio.create_task(try_generators(ports))
         try:
             await uvicorn.Server(config).serve(sockets=[listening])
         finally:
             stop.set()
-            await noting
+            trying.cancel()
+            await asyncio.gather(noting, trying, return_exceptions=True)
+
+
+async def try_generators(ports: Ports) -> None:
+    """Tell at the start what would only show with the first question: a model's server that does not answer, or that
+    refuses the key. Answers go on without it, and with it as soon as it is back."""
+    for name, generator in ports.generators.items():
+        try:
+            await generator.ping()
+        except UnavailableError as error:
+            log.warning("generator does not answer", model=name, reason=error.message)

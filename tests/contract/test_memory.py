@@ -25,6 +25,7 @@ from bookwheel.testing.passages import PassagesContract
 from bookwheel.testing.responses import ResponseRunsContract, ResponsesContract
 from bookwheel.testing.sources import SourceRunsContract, SourcesContract
 from bookwheel.testing.stores import StoresContract
+from bookwheel.testing.tenants import AskedQuestionsContract, TenantsContract
 from bookwheel.testing.vectors import VectorIndexContract
 from bookwheel.testing.webhooks import WebhookRunsContract, WebhooksContract
 
@@ -87,6 +88,14 @@ class TestGivenVectors(GivenVectorsContract):
         chunks = self.database.chunks
         for chunk in [chunk for chunk in chunks.values() if chunk.document_id == document_id]:
             del chunks[chunk.id]
+
+
+class TestTenants(MemoryPorts, TenantsContract):
+    """Tenants in memory."""
+
+
+class TestAskedQuestions(MemoryPorts, AskedQuestionsContract):
+    """What is asked again and again, in memory."""
 
 
 class TestJobs(MemoryPorts, JobsContract):

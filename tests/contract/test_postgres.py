@@ -28,6 +28,7 @@ from bookwheel.testing.passages import PassagesContract
 from bookwheel.testing.responses import ResponseRunsContract, ResponsesContract
 from bookwheel.testing.sources import SourceRunsContract, SourcesContract
 from bookwheel.testing.stores import StoresContract
+from bookwheel.testing.tenants import AskedQuestionsContract, TenantsContract
 from bookwheel.testing.vectors import VectorIndexContract
 from bookwheel.testing.webhooks import WebhookRunsContract, WebhooksContract
 from bookwheel.types import DocumentDraft
@@ -115,6 +116,14 @@ class TestGivenVectors(PostgresPorts, GivenVectorsContract):
             await ports.documents.delete([document.id], scope=desk.scope(store))
             left = await (await connection.execute(query, (document.id,))).fetchall()
         assert (kept, left) == ([(2, 2 * 4 * store.space.dimensions)], [])
+
+
+class TestTenants(PostgresPorts, TenantsContract):
+    """Tenants in PostgreSQL."""
+
+
+class TestAskedQuestions(PostgresPorts, AskedQuestionsContract):
+    """What is asked again and again, in PostgreSQL."""
 
 
 class TestJobs(PostgresPorts, JobsContract):

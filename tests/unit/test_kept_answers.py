@@ -1,5 +1,6 @@
 """What is kept of answers and searches: who gets it, how it dies, and that going without it is no fault."""
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field, replace
@@ -31,6 +32,7 @@ class Counting:
     writes_json: bool = False
     asked: list[str] = field(default_factory=list)
     error: Exception | None = None
+    pause: float = 0.0
 
     async def ping(self) -> None:
         """See ports.Generator."""
@@ -38,6 +40,7 @@ class Counting:
     async def generate(self, prompt: Prompt) -> AsyncGenerator[str, None]:
         """The best passage, or the error."""
         self.asked.append(prompt.question)
+        await asyncio.sleep(self.pause)
         if self.error:
             raise self.error
         if prompt.hits:
@@ -276,3 +279,17 @@ async def test_a_damaged_entry_is_none(library: Library) -> None:
     held = [key for _, key in cache._held if key.startswith("answer:")]  # type: ignore[attr-defined]
     await cache.put(dict.fromkeys(held, b"{not json"), seconds=60)
     assert (await library.ask()).cached is None
+
+
+async def test_many_who_ask_the_same_at_once_cost_one_answer(library: Library) -> None:
+    """The others wait for the first; when it fails, each asks for itself."""
+    library.writer.pause = 0.05
+    answers = await asyncio.gather(*(library.ask() for _ in range(10)))
+    assert len(library.writer.asked) == 1
+    assert {one.text for one in answers} == {f"{TEXT} [1]"}
+    assert not library.ports.caches.pending
+    library.writer.asked.clear()
+    library.writer.error = GeneratorUnavailableError()
+    answers = await asyncio.gather(*(library.ask("What is an oak?") for _ in range(3)))
+    assert len(library.writer.asked) == 3
+    assert {one.degraded for one in answers} == {("generate",)}

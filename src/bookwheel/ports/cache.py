@@ -1,5 +1,6 @@
 """What is kept to save work: bytes by key, short lists of recent things by group, and the questions asked before."""
 
+from asyncio import Future
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -72,3 +73,4 @@ class Caches:
     policy: AnswerPolicy
     settled: MutableMapping[UUID, int]  #: of stores: the version whose changes this process's keyword index holds
     asked: MutableMapping[str, AskedQuestion]  #: since they were noted last, by key
+    pending: MutableMapping[str, Future[None]]  #: answers being written, by key; each ends with its answer

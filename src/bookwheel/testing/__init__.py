@@ -32,7 +32,12 @@ def memory_caches(policy: AnswerPolicy | None = None) -> Caches:
     """Empty caches of this process alone."""
     cache = MemoryCache(CACHE_BYTES)
     return Caches(
-        cache=cache, questions=SharedEarlierQuestions(cache), policy=policy or AnswerPolicy(), settled={}, asked={}
+        cache=cache,
+        questions=SharedEarlierQuestions(cache),
+        policy=policy or AnswerPolicy(),
+        settled={},
+        asked={},
+        pending={},
     )
 
 

@@ -1,0 +1,276 @@
+"""Vector search, embedder, language model, cache and database fail under traffic, in real processes: every request is
+answered or refused cleanly within its deadline, what is missing is told, and all is whole again by itself."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+import redis
+
+from bookwheel.api.models import EMBEDDER
+from bookwheel.backends.postgres.database import POOL_TIMEOUT_SECONDS
+from bookwheel.backends.redis import PATIENCE_SECONDS
+from bookwheel.client import Client
+from tests.chaos.outages import (
+    RECOVERY_SECONDS,
+    Outage,
+    database_killed,
+    endure,
+    silent,
+    vectors_gone,
+    vectors_locked,
+)
+from tests.chaos.proxy import Proxy, tcp_proxy
+from tests.chaos.shore import half_an_answer, put_documents, whole_answer
+from tests.chaos.traffic import Kind, Traffic
+from tests.redis_server import RedisServer, redis_server, require_redis
+from tests.scripted_upstream import Answer, ScriptedUpstream, hang, malformed_chat, scripted_upstream, status
+from tests.service.conftest import LiveServer, bookwheel_up
+
+PART, UPSTREAM, STALL, WRITING = 1.0, 2.0, 1.0, 4.0  # seconds: the settings below
+SLACK = 1.5
+SETTINGS = {
+    "BOOKWHEEL_SEARCH_PART_SECONDS": str(PART),
+    "BOOKWHEEL_UPSTREAM_TIMEOUT_SECONDS": str(UPSTREAM),
+    "BOOKWHEEL_GENERATOR_STALL_SECONDS": str(STALL),
+    "BOOKWHEEL_GENERATOR_TIMEOUT_SECONDS": str(WRITING),
+    "BOOKWHEEL_UNSUPPORTED_SENTENCES": "drop",
+    "BOOKWHEEL_POPULAR_QUESTIONS": "0",
+}
+SEARCH = 2 * PART  # the question's vector beside the keywords, then the nearest vectors
+OUTAGE = 3.0  # seconds of most outages
+LONG_OUTAGE = 11.0  # until pauses between two tries are the longest
+GENERATING: tuple[Kind, ...] = ("chat", "stream")
+
+
+def deadlines(*, writing: float, more: float = 0.0) -> dict[Kind, float]:
+    """By what the settings allow: a search, an answer's search and writing, and `more` for each."""
+    search = SEARCH + more + SLACK
+    return {"search": search, "chat": search + writing, "stream": search + writing}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stand:
+    """A Bookwheel with documents, and what stands between it and a service that it needs."""
+
+    server: LiveServer
+    store_id: str
+    proxy: Proxy
+    upstream: ScriptedUpstream | None = None
+    redis: RedisServer | None = None
+
+    def traffic(self, **how: object) -> Traffic:
+        """Clients of it."""
+        return Traffic(self.server.url, self.store_id, **how)  # type: ignore[arg-type]
+
+
+@contextmanager
+def a_stand(proxy: Proxy, **environment: str) -> Iterator[tuple[LiveServer, str]]:
+    """`bookwheel up` with these settings, and a store with the documents."""
+    with (
+        TemporaryDirectory(prefix="bookwheel-chaos-", ignore_cleanup_errors=True) as directory,
+        bookwheel_up(Path(directory), **SETTINGS, **environment) as server,
+    ):
+        with Client(server.url) as client:
+            store_id = put_documents(client)
+        yield server, store_id
+
+
+@pytest.fixture(scope="module")
+def local() -> Iterator[Stand]:
+    """Its language model is a scripted server behind the proxy; the embedder is its own; nothing is kept."""
+    with scripted_upstream() as upstream, tcp_proxy(upstream.url) as proxy:
+        upstream.otherwise = whole_answer()
+        url = f"openai:{proxy.url}/v1?model=scripted"
+        with a_stand(proxy, BOOKWHEEL_GENERATOR_URL=url, BOOKWHEEL_CACHE_URL="off:") as (server, store_id):
+            yield Stand(server=server, store_id=store_id, proxy=proxy, upstream=upstream)
+
+
+@pytest.fixture(scope="module")
+def remote(local: Stand) -> Iterator[Stand]:
+    """Its embedder is the other Bookwheel behind the proxy, its cache a Redis; it writes answers without a model."""
+    require_redis()
+    with Client(local.server.url) as client:
+        assert EMBEDDER in [model["id"] for model in client.call("GET", "/v1/models")["data"]]
+    with redis_server() as cache, tcp_proxy(local.server.url) as proxy:
+        url = f"openai:{proxy.url}/v1?model={EMBEDDER}"
+        with a_stand(proxy, BOOKWHEEL_EMBEDDER_URL=url, BOOKWHEEL_CACHE_URL=cache.url) as (server, store_id):
+            yield Stand(server=server, store_id=store_id, proxy=proxy, redis=cache)
+
+
+@pytest.fixture
+def tell(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> Callable[[Outage], None]:
+    """Print what was measured."""
+
+    def tell(outage: Outage) -> None:
+        with capsys.disabled():
+            print(f"\n{request.node.name}: {outage}")
+
+    return tell
+
+
+# ---- vector search
+
+
+@pytest.mark.parametrize(
+    ("fault", "seconds"),
+    [(vectors_locked, LONG_OUTAGE), (vectors_gone, OUTAGE)],
+    ids=["hangs", "is gone"],
+)
+def test_without_vector_search_keywords_answer(
+    local: Stand,
+    fault: Callable[[Path], AbstractContextManager[None]],
+    seconds: float,
+    tell: Callable[[Outage], None],
+) -> None:
+    """Its tables are locked by another session, or not there."""
+    with local.traffic(deadlines=deadlines(writing=WRITING)) as traffic:
+        outage = endure(traffic, fault(local.server.data_dir), part="search.dense", seconds=seconds)
+    tell(outage)
+    assert traffic.faults() + silent(outage.during, "search.dense") == []
+    assert all(one.status == 200 for one in outage.during)
+    assert outage.counted > 0
+    assert outage.recovery <= RECOVERY_SECONDS
+
+
+# ---- the embedder
+
+
+EMBEDDER_FAULTS: dict[str, Callable[[Proxy], None]] = {
+    "slow": lambda proxy: proxy.delay(UPSTREAM + 1),
+    "resets": lambda proxy: proxy.reset(),
+    "stalls": lambda proxy: proxy.stall(after=300),
+    "gone": lambda proxy: proxy.refuse(),
+}
+
+
+@pytest.mark.parametrize("fault", EMBEDDER_FAULTS)
+def test_without_the_embedder_keywords_answer(remote: Stand, fault: str, tell: Callable[[Outage], None]) -> None:
+    """It is another server, and what is between makes it slow or takes it away."""
+    writing = 2 * UPSTREAM  # the extractive generator's batch, and the check of what it wrote
+    seconds = LONG_OUTAGE if fault == "gone" else OUTAGE
+    with remote.traffic(deadlines=deadlines(writing=writing)) as traffic:
+        breaking = through(remote.proxy, EMBEDDER_FAULTS[fault])
+        outage = endure(traffic, breaking, part="embed", seconds=seconds)
+    tell(outage)
+    assert traffic.faults() + silent(outage.during, "embed") == []
+    assert all(one.status == 200 for one in outage.during)
+    assert outage.counted > 0
+    assert outage.recovery <= RECOVERY_SECONDS
+
+
+@contextmanager
+def through(proxy: Proxy, breaking: Callable[[Proxy], None]) -> Iterator[None]:
+    """The proxy does this until the block ends."""
+    breaking(proxy)
+    try:
+        yield
+    finally:
+        proxy.heal()
+
+
+# ---- the language model
+
+
+@contextmanager
+def answering(stand: Stand, answer: Answer) -> Iterator[None]:
+    """The scripted server answers so until the block ends."""
+    assert stand.upstream is not None
+    stand.upstream.otherwise = answer
+    try:
+        yield
+    finally:
+        stand.upstream.otherwise = whole_answer()
+
+
+MODEL_FAULTS: dict[str, Callable[[Stand], AbstractContextManager[None]]] = {
+    "has a limit": lambda stand: answering(stand, status(429, retry_after="1")),
+    "fails": lambda stand: answering(stand, status(500)),
+    "hangs before headers": lambda stand: answering(stand, hang()),
+    "is silent midway": lambda stand: answering(stand, half_an_answer()),
+    "is malformed": lambda stand: answering(stand, malformed_chat("Every lighthouse")),
+    "is cut midway": lambda stand: through(stand.proxy, lambda proxy: proxy.cut(after=2_500)),
+    "stalls on the way": lambda stand: through(stand.proxy, lambda proxy: proxy.stall(after=2_500)),
+    "resets": lambda stand: through(stand.proxy, lambda proxy: proxy.reset()),
+}
+
+
+@pytest.mark.parametrize("fault", MODEL_FAULTS)
+def test_without_the_language_model_sentences_of_the_documents_answer(
+    local: Stand, fault: str, tell: Callable[[Outage], None]
+) -> None:
+    """Searches go on as if nothing were. What a model had said before it failed stands as far as it was checked."""
+    with local.traffic(deadlines=deadlines(writing=WRITING)) as traffic:
+        outage = endure(traffic, MODEL_FAULTS[fault](local), part="generate", seconds=OUTAGE)
+    tell(outage)
+    assert traffic.faults() + silent(outage.during, "generate", affected=GENERATING) == []
+    assert outage.counted > 0
+    assert outage.recovery <= RECOVERY_SECONDS
+
+
+# ---- the shared cache
+
+
+@contextmanager
+def killed(cache: RedisServer) -> Iterator[None]:
+    """It is away, and comes back with nothing."""
+    cache.kill()
+    try:
+        yield
+    finally:
+        cache.start()
+
+
+@contextmanager
+def frozen(cache: RedisServer) -> Iterator[None]:
+    """It listens and says nothing."""
+    cache.freeze()
+    try:
+        yield
+    finally:
+        cache.thaw()
+
+
+@pytest.mark.parametrize("fault", [killed, frozen])
+def test_without_redis_answers_are_whole(
+    remote: Stand, fault: Callable[[RedisServer], AbstractContextManager[None]], tell: Callable[[Outage], None]
+) -> None:
+    """Only the metric tells. Afterwards it is filled again."""
+    assert remote.redis is not None
+    limits = deadlines(writing=2 * UPSTREAM, more=2 * PATIENCE_SECONDS)
+    with (
+        remote.traffic(deadlines=limits, headers={}) as traffic,
+        contextlib.closing(redis.Redis.from_url(remote.redis.url)) as held,
+    ):
+        sizes: list[int] = []
+
+        def is_filled() -> bool:
+            sizes.append(int(held.dbsize()))
+            return sizes[-1] > sizes[0]
+
+        outage = endure(traffic, fault(remote.redis), part="cache", seconds=OUTAGE, is_back=is_filled)
+    tell(outage)
+    assert traffic.faults() == []
+    assert all(one.whole for one in outage.during)
+    assert outage.counted > 0
+    assert outage.recovery <= RECOVERY_SECONDS
+
+
+# ---- the database
+
+
+def test_while_the_database_starts_again_requests_wait_or_are_refused(
+    local: Stand, tell: Callable[[Outage], None]
+) -> None:
+    """Its first process is killed under traffic, twice; `up` starts another."""
+    for _ in range(2):
+        with local.traffic(deadlines=deadlines(writing=WRITING, more=POOL_TIMEOUT_SECONDS)) as traffic:
+            killing = database_killed(local.server.data_dir, within=60.0)
+            outage = endure(traffic, killing, part="search.dense", seconds=0.5)
+        tell(outage)
+        assert traffic.faults() == []
+        assert outage.recovery <= RECOVERY_SECONDS
