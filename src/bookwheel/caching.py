@@ -59,10 +59,10 @@ def young_enough(kept_at: float, freshness: Freshness) -> bool:
     return freshness.max_age_seconds is None or time.time() - kept_at <= freshness.max_age_seconds
 
 
-async def kept(keys: Sequence[str], *, ports: Ports) -> Mapping[str, bytes]:
-    """What is there; nothing when the cache is away, which is counted."""
+async def kept(keys: Sequence[str], *, ports: Ports, newest: bool = False) -> Mapping[str, bytes]:
+    """What is there; nothing when the cache is away, which is counted. See ports.Cache for `newest`."""
     try:
-        return await ports.caches.cache.get(keys)
+        return await ports.caches.cache.get(keys, newest=newest)
     except CacheUnavailableError:
         DEGRADED.labels("cache").inc()
         return {}

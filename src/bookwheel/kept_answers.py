@@ -137,9 +137,25 @@ def _manner(ask: Ask, model: str, ports: Ports) -> list[object]:
 
 async def _living(key: str, ask: Ask, *, scope: Scope, ports: Ports) -> tuple[Entry | None, str]:
     """The entry if it may be served now; and how the lookup went: hit, miss or stale."""
-    assert ask.freshness is not None  # noqa: S101 - its caller asked for it
-    value = (await kept([key], ports=ports)).get(key)
+    entry = await _entry(key, ports)
+    living = await _if_living(key, entry, ask, scope=scope, ports=ports)
+    if living[1] == "stale":  # another process may have made it anew
+        newest = await _entry(key, ports, newest=True)
+        if newest is not None and newest != entry:
+            return await _if_living(key, newest, ask, scope=scope, ports=ports)
+    return living
+
+
+async def _entry(key: str, ports: Ports, *, newest: bool = False) -> Entry | None:
+    value = (await kept([key], ports=ports, newest=newest)).get(key)
     entry: Entry | None = read_json(value) if value else None
+    return entry
+
+
+async def _if_living(
+    key: str, entry: Entry | None, ask: Ask, *, scope: Scope, ports: Ports
+) -> tuple[Entry | None, str]:
+    assert ask.freshness is not None  # noqa: S101 - its caller asked for it
     if entry is None or not young_enough(entry["at"], ask.freshness):
         return None, "miss"
     if entry["versions"] == packed_versions(ask.freshness.versions):
@@ -153,8 +169,7 @@ async def _living(key: str, ask: Ask, *, scope: Scope, ports: Ports) -> tuple[En
 async def dies_in(key: str, ask: Ask, *, scope: Scope, ports: Ports) -> float:
     """Seconds that the kept answer has to live if nothing changes further; 0 when there is none, or it is dead."""
     assert ask.freshness is not None  # noqa: S101 - its caller asked for it
-    value = (await kept([key], ports=ports)).get(key)
-    entry: Entry | None = read_json(value) if value else None
+    entry = await _entry(key, ports, newest=True)
     if entry is None:
         return 0.0
     policy, now = ports.caches.policy, time.time()
@@ -214,8 +229,7 @@ def _unpacked(entry: Entry, kind: Any, similarity: float) -> Answer:
             **kept_answer,
             "citations": tuple(Citation(**{**one, "hit": hits[one["hit"]]}) for one in kept_answer["citations"]),
             "sentences": tuple(
-                CheckedSentence(**{**one, "citations": tuple(one["citations"])})
-                for one in kept_answer["sentences"]
+                CheckedSentence(**{**one, "citations": tuple(one["citations"])}) for one in kept_answer["sentences"]
             ),
             "found": Found(hits=hits, warnings=tuple(found["warnings"])),
             "cached": Cached(

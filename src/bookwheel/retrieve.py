@@ -89,7 +89,8 @@ async def _vector(
     progress: _Progress,
     looked_up: Mapping[str, bytes] | None,
 ) -> NDArray[np.float32] | None:
-    if ports.parts.dense.rests:  # which only it would serve
+    if ports.parts.dense.rests:  # which only it would serve; asked once: it may be tried again a moment later
+        progress.degrade("search.dense")
         return None
     if question.vector is not None:
         return np.frombuffer(question.vector, PACKED)
@@ -132,8 +133,6 @@ async def _dense(
     progress: _Progress,
 ) -> Sequence[Candidate] | None:
     if vector is None:
-        if ports.parts.dense.rests:
-            progress.degrade("search.dense")
         return None
     also = [candidate.chunk_id for candidate in keyword or ()]
     try:

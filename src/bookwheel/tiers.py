@@ -42,9 +42,9 @@ class TieredCache:
         self._breaker = Breaker(failures=1)
         self._told = False  # of the outage
 
-    async def get(self, keys: Sequence[str]) -> Mapping[str, bytes]:
+    async def get(self, keys: Sequence[str], *, newest: bool = False) -> Mapping[str, bytes]:
         """See ports.Cache."""
-        found = dict(await self.own.get(keys))
+        found = {} if newest else dict(await self.own.get(keys))
         if missing := [key for key in keys if key not in found]:
             nothing: Mapping[str, bytes] = {}
             sealed = await self._ask(lambda: self.shared.get(missing), nothing)
@@ -130,7 +130,7 @@ class NoCache:
 
     name = "off"
 
-    async def get(self, keys: Sequence[str]) -> Mapping[str, bytes]:  # noqa: ARG002 - the port's
+    async def get(self, keys: Sequence[str], *, newest: bool = False) -> Mapping[str, bytes]:  # noqa: ARG002 - the port's
         """Nothing is there."""
         return {}
 

@@ -27,11 +27,11 @@ class WriteBehind:
         self._waiting: dict[str, tuple[float, bytes]] = {}  # seconds to keep, value
         self._flushing: asyncio.Task[None] | None = None
 
-    async def get(self, keys: Sequence[str]) -> Mapping[str, bytes]:
+    async def get(self, keys: Sequence[str], *, newest: bool = False) -> Mapping[str, bytes]:
         """See ports.Cache."""
         found = {key: self._waiting[key][1] for key in keys if key in self._waiting}
         missing = [key for key in keys if key not in found]
-        return {**(await self._cache.get(missing) if missing else {}), **found}
+        return {**(await self._cache.get(missing, newest=newest) if missing else {}), **found}
 
     async def put(self, values: Mapping[str, bytes], *, seconds: float) -> None:
         """See ports.Cache; it never raises."""

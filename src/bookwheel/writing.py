@@ -63,7 +63,9 @@ async def _checked(
 ) -> AsyncGenerator[str, None]:
     """What the generator writes, each sentence as soon as it is whole and checked."""
     embedder = ports.embedders[ask.space.id]
-    checking = GroundedStream(prompt.hits, embedder=embedder, policy=ports.caches.policy.unsupported)
+    # What the extractive one writes stands in the passages word for word.
+    policy = "keep" if generator is ports.extractive else ports.caches.policy.unsupported
+    checking = GroundedStream(prompt.hits, embedder=embedder, policy=policy)
     budget = _Budget(embedder, ask.max_tokens)
     try:
         async with aclosing(_released(generator.generate(prompt), checking)) as released:

@@ -1,8 +1,6 @@
 """What is broken under traffic, and one outage from before it begins until all is whole again."""
 
-import contextlib
-import os
-import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -10,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
 import psycopg
 
 from bookwheel.data_directory import holder
 from tests.chaos.traffic import KINDS, Answered, Kind, Traffic, shown
+from tests.service.conftest import LiveServer
 
 READY_SECONDS = 20.0  # until all is whole before anything is broken
+LOOK_SECONDS = 0.05
 RECOVERY_SECONDS = 10.0  # from the mending on, without a restart of Bookwheel
 
 
@@ -57,7 +58,7 @@ def _until(is_back: Callable[[], bool], *, since: float) -> float:
     """Seconds that it takes."""
     while not is_back():
         assert time.monotonic() - since < 2 * RECOVERY_SECONDS, "it is not used again"
-        time.sleep(0.05)
+        time.sleep(LOOK_SECONDS)
     return time.monotonic() - since
 
 
@@ -113,27 +114,33 @@ def _tables(connection: psycopg.Connection[tuple[object, ...]], kind: str) -> li
 
 
 @contextmanager
-def database_killed(data_dir: Path, *, within: float) -> Iterator[None]:
-    """The database's first process is killed; `up` has started another when the block begins to end."""
-    before = _postmaster(data_dir)
-    assert before is not None
-    os.kill(before, signal.SIGKILL)
-    yield
-    deadline = time.monotonic() + within
-    while not _answers(data_dir) or _postmaster(data_dir) == before:
-        assert time.monotonic() < deadline, f"no database within {within:g} s"
-        time.sleep(0.05)
+def database_kept_down(server: LiveServer) -> Iterator[None]:
+    """Its first process is killed, and each that `up` starts instead."""
+    ended, kills = threading.Event(), 0
 
+    def kill_on() -> None:
+        nonlocal kills
+        while not ended.wait(LOOK_SECONDS):
+            kills += _kill_postmaster(server)
 
-def _postmaster(data_dir: Path) -> int | None:
+    thread = threading.Thread(target=kill_on, name="database killer")
+    thread.start()
     try:
-        return int((data_dir / "postgres" / "postmaster.pid").read_text().split("\n", 1)[0])
-    except (OSError, ValueError):  # not there, or being written
-        return None
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    assert kills > 0
 
 
-def _answers(data_dir: Path) -> bool:
-    with contextlib.suppress(psycopg.OperationalError):
-        psycopg.connect(holder(data_dir)["database_url"], connect_timeout=1).close()
-        return True
-    return False
+def _kill_postmaster(server: LiveServer) -> bool:
+    """Whether there was one, among `up`'s own children."""
+    try:
+        pid = int((server.data_dir / "postgres" / "postmaster.pid").read_text().split("\n", 1)[0])
+        process = psutil.Process(pid)
+        if process.ppid() != server.process.pid or process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        process.kill()
+    except (OSError, ValueError, psutil.Error):  # not there, being written, or gone while we looked
+        return False
+    return True

@@ -18,7 +18,7 @@ from bookwheel.client import Client
 from tests.chaos.outages import (
     RECOVERY_SECONDS,
     Outage,
-    database_killed,
+    database_kept_down,
     endure,
     silent,
     vectors_gone,
@@ -43,6 +43,7 @@ SETTINGS = {
 }
 SEARCH = 2 * PART  # the question's vector beside the keywords, then the nearest vectors
 OUTAGE = 3.0  # seconds of most outages
+SLOW_OUTAGE = 7.0  # of those in which answers take long
 LONG_OUTAGE = 11.0  # until pauses between two tries are the longest
 GENERATING: tuple[Kind, ...] = ("chat", "stream")
 
@@ -140,11 +141,11 @@ def test_without_vector_search_keywords_answer(
 # ---- the embedder
 
 
-EMBEDDER_FAULTS: dict[str, Callable[[Proxy], None]] = {
-    "slow": lambda proxy: proxy.delay(UPSTREAM + 1),
-    "resets": lambda proxy: proxy.reset(),
-    "stalls": lambda proxy: proxy.stall(after=300),
-    "gone": lambda proxy: proxy.refuse(),
+EMBEDDER_FAULTS: dict[str, tuple[Callable[[Proxy], None], float]] = {
+    "slow": (lambda proxy: proxy.delay(UPSTREAM + 1), SLOW_OUTAGE),
+    "resets": (lambda proxy: proxy.reset(), OUTAGE),
+    "stalls": (lambda proxy: proxy.stall(after=300), SLOW_OUTAGE),
+    "gone": (lambda proxy: proxy.refuse(), LONG_OUTAGE),
 }
 
 
@@ -152,10 +153,9 @@ EMBEDDER_FAULTS: dict[str, Callable[[Proxy], None]] = {
 def test_without_the_embedder_keywords_answer(remote: Stand, fault: str, tell: Callable[[Outage], None]) -> None:
     """It is another server, and what is between makes it slow or takes it away."""
     writing = 2 * UPSTREAM  # the extractive generator's batch, and the check of what it wrote
-    seconds = LONG_OUTAGE if fault == "gone" else OUTAGE
+    breaking, seconds = EMBEDDER_FAULTS[fault]
     with remote.traffic(deadlines=deadlines(writing=writing)) as traffic:
-        breaking = through(remote.proxy, EMBEDDER_FAULTS[fault])
-        outage = endure(traffic, breaking, part="embed", seconds=seconds)
+        outage = endure(traffic, through(remote.proxy, breaking), part="embed", seconds=seconds)
     tell(outage)
     assert traffic.faults() + silent(outage.during, "embed") == []
     assert all(one.status == 200 for one in outage.during)
@@ -263,14 +263,14 @@ def test_without_redis_answers_are_whole(
 # ---- the database
 
 
-def test_while_the_database_starts_again_requests_wait_or_are_refused(
-    local: Stand, tell: Callable[[Outage], None]
+@pytest.mark.parametrize("seconds", [0.1, 4.0], ids=["at once", "after a while"])
+def test_while_the_database_is_away_requests_wait_or_are_refused(
+    local: Stand, seconds: float, tell: Callable[[Outage], None]
 ) -> None:
-    """Its first process is killed under traffic, twice; `up` starts another."""
-    for _ in range(2):
-        with local.traffic(deadlines=deadlines(writing=WRITING, more=POOL_TIMEOUT_SECONDS)) as traffic:
-            killing = database_killed(local.server.data_dir, within=60.0)
-            outage = endure(traffic, killing, part="search.dense", seconds=0.5)
-        tell(outage)
-        assert traffic.faults() == []
-        assert outage.recovery <= RECOVERY_SECONDS
+    """Its first process is killed under traffic, once or for some time; each time `up` starts another."""
+    with local.traffic(deadlines=deadlines(writing=WRITING, more=POOL_TIMEOUT_SECONDS)) as traffic:
+        outage = endure(traffic, database_kept_down(local.server), part="search.dense", seconds=seconds)
+    tell(outage)
+    assert traffic.faults() == []
+    assert any(one.status == 503 for one in traffic.answered)
+    assert outage.recovery <= RECOVERY_SECONDS

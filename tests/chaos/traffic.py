@@ -132,10 +132,14 @@ def _first(kind: Kind, answered: Sequence[Answered], after: float) -> Answered |
 
 def shown(answered: Sequence[Answered]) -> str:
     """How often which answer came, and the slowest of each kind."""
-    counts = Counter((one.kind, one.status, "+".join(one.degraded) or "whole") for one in answered)
+    counts = Counter((one.kind, one.status, _what(one)) for one in answered)
     slowest = {kind: max((one.seconds for one in answered if one.kind == kind), default=0.0) for kind in KINDS}
     parts = [f"{kind} {status} {what}: {count}" for (kind, status, what), count in sorted(counts.items())]
     return "; ".join(parts) + " (slowest " + ", ".join(f"{kind} {took:.2f} s" for kind, took in slowest.items()) + ")"
+
+
+def _what(one: Answered) -> str:
+    return "whole" if one.whole else "without " + "+".join(one.degraded) if one.degraded else "refused"
 
 
 # ---- one request of each kind: its status, what was left out, and what is not clean about it

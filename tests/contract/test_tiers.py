@@ -28,11 +28,11 @@ class SharedCache(MemoryCache):
         super().__init__(16 * MIB)
         self.away, self.asked = False, 0
 
-    async def get(self, keys: Sequence[str]) -> Mapping[str, bytes]:
+    async def get(self, keys: Sequence[str], *, newest: bool = False) -> Mapping[str, bytes]:
         """Slow, so that a test can leave in the middle."""
         self._ask()
         await asyncio.sleep(0.01)
-        return await super().get(keys)
+        return await super().get(keys, newest=newest)
 
     async def put(self, values: Mapping[str, bytes], *, seconds: float) -> None:
         """As MemoryCache."""
@@ -135,6 +135,16 @@ class TestOwnFirst:
         assert shared.asked == asked
         assert dict(await other.get(["a", "b"])) == {"a": b"1", "b": b"2"}
         assert shared.asked == asked + 1
+
+    async def test_the_newest_is_what_all_share(self, shared: SharedCache) -> None:
+        """Who needs it does not get what this process has kept of it, and has it itself from then on."""
+        one, other = process(shared), process(shared)
+        await one.put({"a": b"1"}, seconds=LONG)
+        assert dict(await other.get(["a"])) == {"a": b"1"}
+        await one.put({"a": b"2"}, seconds=LONG)
+        assert dict(await other.get(["a"])) == {"a": b"1"}
+        assert dict(await other.get(["a"], newest=True)) == {"a": b"2"}
+        assert dict(await other.get(["a"])) == {"a": b"2"}
 
     async def test_others_changes_are_seen_after_a_while(self, shared: SharedCache) -> None:
         """What another process replaced or removed is served for as long as it may stay, and no longer."""

@@ -79,7 +79,7 @@ class World:
         """Put real ids into most cases, and take the Idempotency-Key out of most."""
         if self._random.random() > KEYS_KEPT:
             case.headers.pop("Idempotency-Key", None)
-        known = {**self._ids, "model": MODELS.get(case.path, self._ids["model"])}
+        known = {**self._ids, "generator": "bookwheel-extractive", "model": MODELS.get(case.path, self._ids["model"])}
         if case.path.startswith("/v1/webhook_endpoints"):
             known["url"] = self._receiver
         case.query = self._real(case.query, known)

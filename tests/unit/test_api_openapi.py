@@ -67,7 +67,7 @@ def test_errors_have_one_shape(document: dict[str, Any]) -> None:
     """That of OpenAI; those that pass say when to come back."""
     for name, response in document["components"]["responses"].items():
         assert response["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Failure"}
-        assert ("Retry-After" in response.get("headers", {})) == (name in ("Error409", "Error503", "Error507"))
+        assert ("Retry-After" in response.get("headers", {})) == (name in ("Error409", "Error429", "Error503", "Error507"))
 
 
 @pytest.mark.parametrize(
@@ -79,6 +79,9 @@ def test_errors_have_one_shape(document: dict[str, Any]) -> None:
         ("upload", ["200", "400", "409", "413", "503", "507"]),
         ("content", ["200", "206", "400", "404", "416", "503"]),
         ("try_webhook", ["200", "400", "404", "409", "413", "502", "503", "507"]),
+        ("complete", ["200", "400", "404", "409", "413", "429", "502", "503", "507"]),
+        ("modify_tenant", ["200", "400", "404", "409", "413", "503", "507"]),
+        ("search_by_link", ["200", "304", "400", "404", "503"]),
         ("ready", ["200", "503"]),
         ("metrics", ["200"]),
     ],
@@ -95,6 +98,13 @@ def test_headers_that_are_taken_and_given(document: dict[str, Any]) -> None:
     assert set(taken) == {"if-match", "Idempotency-Key"}
     assert all(parameter["description"] and parameter["schema"]["type"] == "string" for parameter in taken.values())
     assert set(operation["responses"]["200"]["headers"]) == {"ETag", "idempotent-replayed"}
+
+
+def test_a_search_as_a_link_tells_its_tag(document: dict[str, Any]) -> None:
+    """With its results, and in place of them."""
+    responses = named(document, "search_by_link")["responses"]
+    assert set(responses["200"]["headers"]) == set(responses["304"]["headers"]) == {"ETag", "Cache-Control"}
+    assert "content" not in responses["304"]
 
 
 def test_bodies_that_are_not_json(document: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 
 from bookwheel.answer import answer
+from bookwheel.backends.memory.cache import MemoryCache
 from bookwheel.errors import CacheUnavailableError, GeneratorUnavailableError
 from bookwheel.follow import catch_up
 from bookwheel.ports import Ports
@@ -17,6 +18,7 @@ from bookwheel.retrieve import retrieve
 from bookwheel.telemetry import CACHE_REQUESTS, DEGRADED
 from bookwheel.testing import answered_by, memory_caches, memory_ports
 from bookwheel.testing.desk import Desk
+from bookwheel.tiers import TieredCache
 from bookwheel.types import Answer, AnswerPolicy, Ask, Freshness, Prompt, Question, Scope, Store
 
 QUESTION = "Which animal is the largest?"
@@ -293,3 +295,22 @@ async def test_many_who_ask_the_same_at_once_cost_one_answer(library: Library) -
     answers = await asyncio.gather(*(library.ask("What is an oak?") for _ in range(3)))
     assert len(library.writer.asked) == 3
     assert {one.degraded for one in answers} == {("generate",)}
+
+
+async def test_what_another_process_made_anew_is_found(library: Library) -> None:
+    """A dead answer that this process still holds does not hide a newer one that all share."""
+    shared = MemoryCache(1 << 24)
+    policy = replace(library.ports.caches.policy, fresh_seconds=0.0)
+
+    def process() -> Library:
+        caches = replace(memory_caches(policy), cache=TieredCache(MemoryCache(1 << 24), shared))
+        return Library(replace(library.desk, ports=replace(library.ports, caches=caches)), library.store, Counting())
+
+    one, other = process(), process()
+    await one.ask()
+    assert (await other.ask()).cached is not None
+    await library.add("An elephant is large too.")
+    assert (await one.ask()).cached is None
+    anew = await other.ask()
+    assert anew.cached is not None
+    assert "An elephant is large too." in {hit.text for hit in anew.found.hits}

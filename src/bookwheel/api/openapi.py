@@ -16,7 +16,7 @@ from bookwheel.api.idempotency import MAX_KEY, PATHS
 
 Json = dict[str, Any]
 
-OK, PARTIAL, UNREADY = 200, 206, 503
+OK, PARTIAL, UNCHANGED, UNREADY = 200, 206, 304, 503
 MEANINGS: Final = {  #: of the error statuses
     400: "The request is not valid: `param` names the field.",
     404: "Something that the request names is not there.",
@@ -24,13 +24,21 @@ MEANINGS: Final = {  #: of the error statuses
     412: "It was changed since its ETag was read. Nothing was done.",
     413: "The body is larger than the limit.",
     416: "The file has no such range.",
-    502: "The address in the request is refused or does not answer.",
+    429: "Too many requests wait for the same model. Try again.",
+    502: "The address in the request is refused or does not answer; or the model wrote no JSON of the wanted shape.",
     503: "A part of the service does not answer. Try again.",
     507: "The disk is full. Try again when there is room.",
 }
-AGAIN: Final = frozenset({503, 507})  #: they say when to come back
+AGAIN: Final = frozenset({429, 503, 507})  #: they say when to come back
 _RETRY_AFTER: Final[Json] = {"description": "Seconds to wait.", "schema": {"type": "integer"}}
 _ETAG: Final[Json] = {"description": "For If-Match.", "required": True, "schema": {"type": "string"}}
+_UNCHANGED: Final[Json] = {
+    "description": "What If-None-Match names is what would be sent.",
+    "headers": {
+        "ETag": {"description": "For If-None-Match.", "required": True, "schema": {"type": "string"}},
+        "Cache-Control": {"description": "Who may keep it.", "required": True, "schema": {"type": "string"}},
+    },
+}
 _REPLAYED: Final[Json] = {
     "description": "There when this is the first answer to this Idempotency-Key, sent again.",
     "schema": {"const": "true"},
@@ -101,6 +109,7 @@ def _complete(operation: Json, path: str, method: str, objects: Mapping[str, Jso
     operation["responses"] = {
         str(OK): _answer(name, method, objects),
         **({str(PARTIAL): _answer(name, method, objects)} if name in answers.RANGES else {}),
+        **({str(UNCHANGED): _UNCHANGED} if name in answers.LINKS else {}),
         **{str(status): _ref("responses", _component(status)) for status in _errors(name, method, parameters)},
         **({str(UNREADY): _answer(name, method, objects)} if name == answers.READINESS else {}),
     }
@@ -122,6 +131,8 @@ def _answer(name: str, method: str, objects: Mapping[str, Json]) -> Json:
     whole = {"application/json": {"schema": objects[name]}} if name in objects else {}
     content = {**whole, **answers.OTHER_KINDS.get(name, {})}
     headers = {"ETag": _ETAG} if name in answers.TAGGED else {}
+    if name in answers.LINKS:
+        headers = _UNCHANGED["headers"]
     if method == "POST":
         headers["idempotent-replayed"] = _REPLAYED
     return {"description": "Done.", "content": content, **({"headers": headers} if headers else {})}
@@ -138,7 +149,8 @@ def _errors(name: str, method: str, parameters: list[Json]) -> list[int]:
         412: "if-match" in named,
         413: method == "POST",
         416: name in answers.RANGES,
-        502: name in answers.FETCHES,
+        429: name in answers.WRITTEN,
+        502: name in answers.FETCHES | answers.WRITTEN,
         503: name not in answers.ALONE,
         507: method != "GET",
     }

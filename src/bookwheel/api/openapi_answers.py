@@ -137,9 +137,21 @@ OTHER_KINDS: Final[Mapping[str, Any]] = {  #: of content, beside JSON
 TAGGED: Final = frozenset(
     {"create_store", "get_store", "modify_store", "attach", "get_store_file", "update_attributes"}
 )
-NAMES_IN_BODY: Final = frozenset(  #: ids or models that need not be there
-    {"create_store", "plain_search", "complete", "create_response", "embed", "rerank", "create_source"}
+NAMES_IN_BODY: Final = frozenset(  #: ids, names or models that need not be there
+    {
+        "create_store",
+        "plain_search",
+        "search_by_link",
+        "complete",
+        "create_response",
+        "embed",
+        "rerank",
+        "create_source",
+        "modify_tenant",
+    }
 )
+LINKS: Final = frozenset({"search_by_link"})  #: that HTTP's caches understand
+WRITTEN: Final = frozenset({"complete", "create_response"})  #: by a model that may be busy or misunderstand
 FETCHES: Final = frozenset({"put_documents", "try_webhook"})  #: from the address that the request names
 RANGES: Final = frozenset({"content"})
 ALONE: Final = frozenset({"live", "metrics", "list_event_types", "list_models"})  #: they need no other part

@@ -119,7 +119,7 @@ def _new(body: ResponseCreate, scope: Scope) -> ModelResponse:
         tenant_id=scope.tenant_id,
         principals=tuple(sorted(scope.principals)),
         previous_id=previous_id(body),
-        request=body.model_dump(mode="json"),
+        request=body.model_dump(mode="json", by_alias=True),  # as it came: it is validated again
         body=new_body(public("response", response_id), seconds(now), body),
         background=bool(body.background),
         created_at=now,

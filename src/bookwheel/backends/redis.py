@@ -62,7 +62,7 @@ class RedisCache:
         """Close all connections."""
         await self._redis.connection_pool.disconnect()
 
-    async def get(self, keys: Sequence[str]) -> Mapping[str, bytes]:
+    async def get(self, keys: Sequence[str], *, newest: bool = False) -> Mapping[str, bytes]:  # noqa: ARG002 - all is shared
         """See ports.Cache."""
         if not keys:
             return {}

@@ -19,8 +19,9 @@ class Cache(Protocol):
 
     name: str  #: of the backend, for metrics
 
-    async def get(self, keys: Sequence[str]) -> Mapping[str, bytes]:
-        """The values of those keys that are there and have not expired."""
+    async def get(self, keys: Sequence[str], *, newest: bool = False) -> Mapping[str, bytes]:
+        """The values of those keys that are there and have not expired; with `newest` as all processes share them,
+        whatever this one has of its own."""
 
     async def put(self, values: Mapping[str, bytes], *, seconds: float) -> None:
         """Keep each value under its key for so long; what was there is replaced."""

@@ -62,7 +62,7 @@ class MemoryCache:
             limit, ttu=lambda _key, held, _now: held.expires_at, timer=clock, getsizeof=lambda held: held.size
         )
 
-    async def get(self, keys: Sequence[str]) -> Mapping[str, bytes]:
+    async def get(self, keys: Sequence[str], *, newest: bool = False) -> Mapping[str, bytes]:  # noqa: ARG002 - all is shared
         """See ports.Cache."""
         found = ((key, self._held.get(("value", key))) for key in keys)
         return {key: item.value for key, item in found if item is not None}

@@ -15,8 +15,8 @@ class MemoryTenants:
 
     async def get(self, *, scope: Scope) -> Tenant:
         """See ports.Tenants."""
-        id = scope.tenant_id
-        return self.database.tenants.get(id) or Tenant(id=id, name=id.hex, generator=None)
+        tenant_id = scope.tenant_id
+        return self.database.tenants.get(tenant_id) or Tenant(id=tenant_id, name=tenant_id.hex, generator=None)
 
     async def update(self, *, scope: Scope, generator: str | Keep | None = "keep") -> Tenant:
         """See ports.Tenants."""

@@ -117,7 +117,7 @@ class PostgresCache:
         self.database = database
         self._held_bytes = held_bytes
 
-    async def get(self, keys: Sequence[str]) -> Mapping[str, bytes]:
+    async def get(self, keys: Sequence[str], *, newest: bool = False) -> Mapping[str, bytes]:  # noqa: ARG002 - all is shared
         """See ports.Cache."""
         if not keys:
             return {}
