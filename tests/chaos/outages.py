@@ -25,11 +25,12 @@ class Outage:
     """What came of it."""
 
     during: tuple[Answered, ...]  #: requests that began and ended in it
+    met: tuple[Answered, ...]  #: these, and those that only began or only ended in it
     recovery: float  #: seconds from its end until answers of every kind were whole
     counted: float  #: that bookwheel_degraded_total grew by
 
     def __str__(self) -> str:
-        return f"{shown(self.during)}; counted {self.counted:.0f}; whole again after {self.recovery:.2f} s"
+        return f"{shown(self.met)}; counted {self.counted:.0f}; whole again after {self.recovery:.2f} s"
 
 
 def endure(
@@ -51,7 +52,12 @@ def endure(
     mended = time.monotonic()
     back = _until(is_back, since=mended)
     recovery = max(back, traffic.until_whole(RECOVERY_SECONDS, after=mended))
-    return Outage(during=tuple(during), recovery=recovery, counted=degraded_total(traffic.url, part) - counted)
+    return Outage(
+        during=tuple(during),
+        met=tuple(one for one in traffic.answered if one.began <= mended and one.ended >= broken),
+        recovery=recovery,
+        counted=degraded_total(traffic.url, part) - counted,
+    )
 
 
 def _until(is_back: Callable[[], bool], *, since: float) -> float:
