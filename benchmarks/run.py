@@ -22,6 +22,7 @@ NAMES = (
     "reranking",
     "semantic_cache",
     "caches",
+    "degraded",
     "embedder",
     "ingestion",
     "freshness",

@@ -64,15 +64,16 @@ async def warm(ports: Ports) -> int:
 
 
 async def refresh_popular(ports: Ports, stop: asyncio.Event) -> None:
-    """Keep what is popular ready until `stop` is set."""
-    while ports.caches.policy.popular and await waited(LOOK_SECONDS, stop):
+    """Keep what is popular ready until `stop` is set; where nothing is counted any more, forget what was."""
+    days = FORGET_DAYS if ports.caches.policy.popular else 0
+    while await waited(LOOK_SECONDS, stop):
         for one in await _popular(ports):
             if stop.is_set():
                 return
             with patience("popular"):
                 await refresh(one, ports)
         with patience("popular"):
-            await ports.asked.forget(older_than_seconds=FORGET_DAYS * DAY_SECONDS, limit=FORGOTTEN_AT_ONCE)
+            await ports.asked.forget(older_than_seconds=days * DAY_SECONDS, limit=FORGOTTEN_AT_ONCE)
 
 
 async def refresh(one: AskedQuestion, ports: Ports) -> bool:

@@ -27,7 +27,9 @@ class Settings(BaseSettings):
     keywords_url: str = Field("tantivy:", description="The keyword index: `tantivy:` (in data_dir).")
     blobs_url: str = Field("directory:", description="Where uploaded bytes live: `directory:` (in data_dir).")
     embedder_url: str = Field(
-        "openvino:", description="`openvino:` (MiniLM from its package) or `openvino:/path/to/a/model/directory`."
+        "openvino:",
+        description="`openvino:` (MiniLM from its package), `openvino:/path/to/a/model/directory`, or"
+        " `openai:https://HOST/v1?model=NAME` for any server of that API.",
     )
     generator_url: str = Field(
         "extractive:",

@@ -1,17 +1,26 @@
 """Answers that must be one JSON value of a given shape: validated, repaired once, else a clear error."""
 
+import contextlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any
+from functools import lru_cache
+from typing import Annotated, Any
 
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, best_match
+from jsonschema.exceptions import SchemaError, ValidationError, best_match
+from jsonschema.validators import extend
+from pydantic import StringConstraints, TypeAdapter
+from pydantic import ValidationError as MismatchError
+from pydantic_core import SchemaError as PatternError
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT202012
 
 from bookwheel.errors import AnswerFormatError, InvalidRequestError
-from bookwheel.ports import Generator
+from bookwheel.ports import Generator, LengthReachedError
 from bookwheel.types import Prompt
 
 MAX_SCHEMA_CHARACTERS = 32_768
@@ -21,20 +30,22 @@ _FENCED = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n?```\s*\Z", re.S | re.I)
 
 
 def check_schema(schema: Any, *, param: str) -> Mapping[str, Any]:
-    """The schema itself. Raises InvalidRequestError when it is none, is too long or points outside itself."""
+    """The schema itself. Raises InvalidRequestError when it is none, is too long, cannot be followed or points outside
+    itself."""
     if not isinstance(schema, dict):
         raise InvalidRequestError(f"{param} must be a JSON schema: an object.", param=param)
-    text = json.dumps(schema)
-    if len(text) > MAX_SCHEMA_CHARACTERS:
-        raise InvalidRequestError(f"{param} has more than {MAX_SCHEMA_CHARACTERS:,} characters.", param=param)
-    if any(not target.startswith("#") for target in _targets(schema)):
-        raise InvalidRequestError(f"{param} has a $ref to another document. Put the schema in place.", param=param)
     try:
+        if len(json.dumps(schema)) > MAX_SCHEMA_CHARACTERS:
+            raise InvalidRequestError(f"{param} has more than {MAX_SCHEMA_CHARACTERS:,} characters.", param=param)
         Draft202012Validator.check_schema(schema)
+        if (problem := _unusable(schema)) is None:
+            _Validator(schema).is_valid(None)  # a circle at its root shows with any value
     except SchemaError as error:
-        raise InvalidRequestError(
-            f"{param} is no JSON schema: {error.message[:TOLD_CHARACTERS]}.", param=param
-        ) from error
+        problem = f"is no JSON schema: {error.message[:TOLD_CHARACTERS]}."
+    except RecursionError:
+        problem = "is nested too deep, or refers to itself without end."
+    if problem is not None:
+        raise InvalidRequestError(f"{param} {problem}", param=param)
     return schema
 
 
@@ -54,10 +65,12 @@ async def structured(prompt: Prompt, generator: Generator) -> str:
 def complaint(written: str, schema: Mapping[str, Any]) -> str | None:
     """What is wrong with it, in words for the model; None when nothing is."""
     try:
-        value = json.loads(plain_json(written))
-    except json.JSONDecodeError as error:
+        value = json.loads(plain_json(written), parse_constant=_no_number)
+        worst = best_match(_Validator(schema).iter_errors(value))
+    except ValueError as error:
         return f"It is not JSON: {error}."
-    worst = best_match(Draft202012Validator(schema).iter_errors(value))
+    except RecursionError:
+        return "It is nested too deep."
     return None if worst is None else f"{worst.json_path}: {worst.message}"[:TOLD_CHARACTERS]
 
 
@@ -77,18 +90,73 @@ def _repair(prompt: Prompt, written: str, problem: str) -> Prompt:
 
 
 async def _whole(prompt: Prompt, generator: Generator) -> str:
-    async with aclosing(generator.generate(prompt)) as pieces:
-        return "".join([piece async for piece in pieces])
+    written: list[str] = []
+    with contextlib.suppress(LengthReachedError):  # what is cut short shows as JSON that is none
+        async with aclosing(generator.generate(prompt)) as pieces:
+            async for piece in pieces:
+                written.append(piece)  # noqa: PERF401 - what came before the limit is wanted
+    return "".join(written)
 
 
-def _targets(schema: Any) -> list[str]:
-    """Where the schema's references point."""
-    found, waiting = list[str](), [schema]
+def _no_number(name: str) -> float:
+    """For NaN and the infinities, which Python's reader takes."""
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _unusable(schema: Mapping[str, Any]) -> str | None:
+    """Why a schema cannot be followed, None when it can."""
+    resolver = Registry().with_resource("", DRAFT202012.create_resource(schema)).resolver()
+    for name, value in _keywords(schema):
+        if name == "patternProperties":
+            return "has patternProperties. Name the properties, or allow all with additionalProperties."
+        if name in ("$ref", "$dynamicRef"):
+            if not value.startswith("#"):
+                return "has a $ref to another document. Put the schema in place."
+            try:
+                resolver.lookup(value)
+            except Unresolvable:
+                return f"has a $ref to {value[:TOLD_CHARACTERS]!r}, which is not there."
+        if name == "$id":
+            return "has an $id. Leave it out: references stay inside the schema."
+        if name == "pattern" and not _is_pattern(value):
+            return f"has the pattern {value[:TOLD_CHARACTERS]!r}. Use one without look-around and back-references."
+    return None
+
+
+def _keywords(schema: Any) -> Iterator[tuple[str, str]]:
+    """Every name with a text, wherever it stands; and patternProperties."""
+    waiting = [schema]
     while waiting:
         one = waiting.pop()
         if isinstance(one, dict):
-            found += [target for name in ("$ref", "$dynamicRef") if isinstance(target := one.get(name), str)]
+            yield from ((name, value) for name, value in one.items() if isinstance(value, str))
+            if "patternProperties" in one:
+                yield "patternProperties", ""
             waiting += one.values()
         elif isinstance(one, list):
             waiting += one
-    return found
+
+
+@lru_cache(64)
+def _matcher(pattern: str) -> TypeAdapter[str]:
+    """By pydantic's engine, whose time is linear: a pattern of Python's can take for ever."""
+    return TypeAdapter(Annotated[str, StringConstraints(pattern=pattern)])
+
+
+def _is_pattern(pattern: str) -> bool:
+    try:
+        _matcher(pattern)
+    except PatternError:
+        return False
+    return True
+
+
+def _matches(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterator[ValidationError]:
+    if isinstance(value, str):
+        try:
+            _matcher(pattern).validate_python(value)
+        except MismatchError:
+            yield ValidationError(f"{value!r} does not match {pattern!r}")
+
+
+_Validator = extend(Draft202012Validator, {"pattern": _matches})  # type: ignore[no-untyped-call]

@@ -9,7 +9,7 @@ import structlog
 
 from bookwheel.errors import GeneratorUnavailableError
 from bookwheel.grounding import GroundedStream
-from bookwheel.ports import Embedder, Generator, Ports
+from bookwheel.ports import Embedder, Generator, LengthReachedError, Ports
 from bookwheel.structured import structured
 from bookwheel.telemetry import DEGRADED
 from bookwheel.types import Ask, CheckedSentence, Citation, Prompt
@@ -68,7 +68,7 @@ async def _checked(
     checking = GroundedStream(prompt.hits, embedder=embedder, policy=policy)
     budget = _Budget(embedder, ask.max_tokens)
     try:
-        async with aclosing(_released(generator.generate(prompt), checking)) as released:
+        async with aclosing(_released(generator.generate(prompt), checking, draft)) as released:
             async for parts in released:
                 text = "".join(part for part in parts if isinstance(part, str))
                 if not budget.spend(text):
@@ -84,11 +84,14 @@ async def _checked(
 
 
 async def _released(
-    drafts: AsyncGenerator[str, None], checking: GroundedStream
+    drafts: AsyncGenerator[str, None], checking: GroundedStream, draft: Draft
 ) -> AsyncGenerator[Sequence[str | Citation], None]:
     async with aclosing(drafts):
-        async for piece in drafts:
-            yield await checking.feed(piece)
+        try:
+            async for piece in drafts:
+                yield await checking.feed(piece)
+        except LengthReachedError:
+            draft.cut_short = True
     yield await checking.finish()
 
 

@@ -122,21 +122,20 @@ def _tables(connection: psycopg.Connection[tuple[object, ...]], kind: str) -> li
 @contextmanager
 def database_kept_down(server: LiveServer) -> Iterator[None]:
     """Its first process is killed, and each that `up` starts instead."""
-    ended, kills = threading.Event(), 0
+    ended = threading.Event()
 
     def kill_on() -> None:
-        nonlocal kills
         while not ended.wait(LOOK_SECONDS):
-            kills += _kill_postmaster(server)
+            _kill_postmaster(server)
 
     thread = threading.Thread(target=kill_on, name="database killer")
+    assert _kill_postmaster(server)
     thread.start()
     try:
         yield
     finally:
         ended.set()
         thread.join()
-    assert kills > 0
 
 
 def _kill_postmaster(server: LiveServer) -> bool:

@@ -53,10 +53,10 @@ def put_documents(client: Client) -> str:
     return store_id
 
 
-def question(number: int, *, fresh: bool) -> str:
-    """About one of the documents. A fresh one is in no cache."""
-    text = f"When was the lighthouse of {NAMES[number % len(NAMES)]} built, and what oil did it burn?"
-    return f"{text} Asked as number {number}." if fresh else text
+def question(number: int) -> str:
+    """About one of the documents; with another number it is another question for every cache."""
+    name = NAMES[number % len(NAMES)]
+    return f"When was the lighthouse of {name} built, and what oil did it burn? Asked as number {number}."
 
 
 def strange(text: str) -> list[str]:

@@ -1,10 +1,12 @@
 """A few clients who search and ask without end, and what came of each of their requests.
 
-with Traffic(server.url, store_id, deadlines={...}) as traffic:
-    traffic.until_whole(READY_SECONDS)
-    ... break something, wait, mend it ...
-    took = traffic.until_whole(RECOVERY_SECONDS, after=mended)
-assert traffic.faults() == []
+    with Traffic(server.url, store_id, deadlines={...}) as traffic:
+        traffic.until_whole(READY_SECONDS)
+        ... break something, wait, mend it ...
+        took = traffic.until_whole(RECOVERY_SECONDS, after=mended)
+    assert traffic.faults() == []
+
+Each question is a new one.
 """
 
 import itertools
@@ -29,7 +31,6 @@ PAUSE_SECONDS = 0.1  # of each client, between two requests
 STEADY_SECONDS = 1.5  # without a degraded or refused answer: then it is whole again
 LOOK_SECONDS = 0.05
 GIVE_UP_SECONDS = 20.0  # behind its deadline: a client waits for an answer that hangs for no longer
-NO_CACHE = {"cache-control": "no-cache"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +62,7 @@ class Traffic:
     url: str
     store_id: str
     deadlines: Mapping[Kind, float]
-    headers: Mapping[str, str] = field(default_factory=lambda: NO_CACHE)
-    fresh: bool = True  #: each question is a new one; else they come again and again
+    headers: Mapping[str, str] = field(default_factory=dict)
     answered: list[Answered] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
@@ -116,7 +116,7 @@ class Traffic:
                 self._stop.wait(PAUSE_SECONDS)
 
     def _ask(self, client: httpx.Client, kind: Kind, number: int) -> Answered:
-        text = question(number, fresh=self.fresh)
+        text = question(number)
         began, limit = time.monotonic(), self.deadlines[kind] + GIVE_UP_SECONDS
         try:
             status, degraded, fault = _VERBS[kind](client, self.store_id, text, limit)
@@ -212,8 +212,11 @@ def refusal_fault(response: httpx.Response) -> str | None:
 
 def _is_error(error: Any) -> bool:
     """OpenAI's."""
-    texts = all(isinstance(error.get(name), str) for name in ("message", "type", "code"))
-    return texts and "param" in error
+    return (
+        isinstance(error, dict)
+        and "param" in error
+        and all(isinstance(error.get(name), str) for name in ("message", "type", "code"))
+    )
 
 
 def _said_fault(texts: Sequence[str]) -> str | None:

@@ -7,12 +7,11 @@ generator writes the number that it has told into `told`, and makes the file `le
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any
 
 from bookwheel import app, cli
-from bookwheel.types import Hit
+from bookwheel.types import Prompt
 
 PIECES = 10_000
 PAUSE_SECONDS = 0.005
@@ -22,15 +21,17 @@ class PacedGenerator:
     """Fills ports.Generator. The first number of the question, if any, is the length of a piece in characters."""
 
     model = "paced"
+    writes_json = False
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    async def generate(
-        self, question: str, hits: Sequence[Hit], *, history: Sequence[Mapping[str, Any]] = ()
-    ) -> AsyncIterator[str]:
+    async def ping(self) -> None:
+        """See ports.Generator: it always answers."""
+
+    async def generate(self, prompt: Prompt) -> AsyncGenerator[str, None]:
         """` piece0`, ` piece1` and so on until `allowed` is negative."""
-        told, length = 0, int((re.findall(r"\d+", question) or ["0"])[0])
+        told, length = 0, int((re.findall(r"\d+", prompt.question) or ["0"])[0])
         (self.folder / "told").write_text("0")
         try:
             while told < PIECES and await self._may_tell(told):
@@ -50,7 +51,7 @@ class PacedGenerator:
 def main() -> None:
     """The command line with this generator in place of the configured one."""
     folder = Path(os.environ["BOOKWHEEL_TEST_PACE"])
-    app._generator = lambda settings, embedder: PacedGenerator(folder)
+    app._generator = lambda *_: PacedGenerator(folder)
     cli.main()
 
 

@@ -149,7 +149,6 @@ class TestAnswers:
                     client.wait(store)
         for question in (QUESTION, SAME):
             told = ask(server.url, store, question)
-            assert kind(told) != "semantic" or question == SAME
             assert "blue whale" not in text_of(told)
             assert ("colossal squid" in text_of(told)) == (change == "update")
 
@@ -238,10 +237,10 @@ class TestLinks:
             line = {"id": "old", "text": "The largest animal of old.", "attributes": {"year": 1588}}
             list(client.put_documents(store, [line]))
             client.wait(store)
-        filter = json.dumps({"type": "eq", "key": "year", "value": 1588})
-        found = _search(server.url, query="animal", vector_store_ids=store, filter=filter).json()["results"]
+        wanted = json.dumps({"type": "eq", "key": "year", "value": 1588})
+        found = _search(server.url, query="animal", vector_store_ids=store, filter=wanted).json()["results"]
         assert [one["document"]["external_id"] for one in found] == ["old"]
-        for wrong in ("{", "[]", '{"type": "nothing"}', '"year"'):
+        for wrong in ("{", "[]", '"year"', '{"type": "eq", "key": "year", "value": [1]}'):
             refused = _search(server.url, query="animal", filter=wrong)
             assert refused.status_code == 400
             assert refused.json()["error"]["param"].startswith("filter")

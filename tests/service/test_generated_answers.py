@@ -1,4 +1,4 @@
-"""Answers that a language model writes, through the official client and plain HTTP, with a model that a test scripts."""
+"""Answers that a language model writes, through the official client, with a model that a test scripts."""
 
 import contextlib
 import json
@@ -6,8 +6,8 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from tempfile import TemporaryDirectory
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 

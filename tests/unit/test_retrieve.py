@@ -10,6 +10,7 @@ import pytest
 from bookwheel.errors import EmbedderUnavailableError, IndexUnavailableError, UnavailableError
 from bookwheel.follow import catch_up
 from bookwheel.given import PACKED
+from bookwheel.parts import Part
 from bookwheel.ports import Embedders, Ports
 from bookwheel.retrieve import retrieve
 from bookwheel.testing import memory_ports
@@ -152,6 +153,27 @@ async def test_vectors_down_leaves_the_keywords(shelf: tuple[Desk, Store]) -> No
     found = await ask(*shelf, "largest whale", ports)
     assert names(found) == ["whale"]
     assert found.degraded == ("search.dense",)
+
+
+class Waking(Part):
+    """Rests when it is first asked, and not any more a moment later."""
+
+    rested = False
+
+    @property
+    def rests(self) -> bool:
+        """True once."""
+        rested, self.rested = self.rested, True
+        return not rested
+
+
+async def test_vectors_left_alone_are_named_also_when_their_rest_ends_meanwhile(shelf: tuple[Desk, Store]) -> None:
+    """No search goes without them in silence."""
+    desk, store = shelf
+    waking = Waking("search.dense", unavailable=IndexUnavailableError, seconds=1.0)
+    ports = replace(desk.ports, parts=replace(desk.ports.parts, dense=waking))
+    assert (await ask(desk, store, "whale", ports)).degraded == ("search.dense",)
+    assert (await ask(desk, store, "whale", ports)).degraded == ()
 
 
 async def test_embedder_down_leaves_the_keywords(shelf: tuple[Desk, Store]) -> None:

@@ -22,6 +22,10 @@ class CacheControl:
     write: bool = True
     max_age_seconds: float | None = None
 
+    def of_caller(self) -> dict[str, Any]:
+        """What the caller said, for a later `CacheControl(as_of=..., **said)`."""
+        return {"read": self.read, "write": self.write, "max_age_seconds": self.max_age_seconds}
+
     def freshness(self, stores: Sequence[Store]) -> Freshness:
         """The same over these stores, read since."""
         return Freshness(
@@ -51,9 +55,14 @@ TheCacheControl = Annotated[CacheControl, Depends(_cache_control)]
 
 def cache_headers(cached: Cached | None, control: CacheControl) -> dict[str, str]:
     """Age (RFC 9111) and Cache-Status (RFC 9211) of a response."""
+    return told_headers(cached_object(cached), control)
+
+
+def told_headers(cached: Mapping[str, Any] | None, control: CacheControl) -> dict[str, str]:
+    """The same of what a body tells."""
     if cached is None:
         return {"cache-status": f"bookwheel; fwd={'miss' if control.read else 'request'}"}
-    return {"age": str(int(cached.age_seconds)), "cache-status": f"bookwheel; hit; detail={cached.kind}"}
+    return {"age": str(int(cached["age_seconds"])), "cache-status": f"bookwheel; hit; detail={cached['kind']}"}
 
 
 def cached_object(cached: Cached | None) -> Mapping[str, Any] | None:

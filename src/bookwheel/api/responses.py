@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bookwheel.api.attributes import checked_metadata
-from bookwheel.api.cache_control import TheCacheControl
+from bookwheel.api.cache_control import CacheControl, TheCacheControl, told_headers
 from bookwheel.api.conversation import Message
 from bookwheel.api.event_stream import event_stream, unless_left
 from bookwheel.api.ids import parse, public
@@ -51,7 +51,7 @@ async def create_response(
     checked_metadata(body.metadata)
     wanted = await resolved(body, control, ports=ports, scope=scope)
     count_asked(wanted.ask, scope=wanted.scope, ports=ports)
-    kept = _new(body, scope)
+    kept = _new(body, control, scope)
     if body.background:
         await ports.responses.create(kept, scope=scope, events=creation(kept))
         if not body.stream:
@@ -60,7 +60,8 @@ async def create_response(
     if body.stream:
         return _stream(_streamed(kept, wanted, ports, scope), results=body.shows_results, ports=ports, scope=scope)
     told = await unless_left(_whole(kept, wanted, ports, scope), request=request)
-    return JSON(await _shown(told, results=body.shows_results, ports=ports, scope=scope))
+    shown = await _shown(told, results=body.shows_results, ports=ports, scope=scope)
+    return JSON(shown, headers=told_headers(told["bookwheel"]["cache"], control))
 
 
 @routes.get("/v1/responses/{response_id}")
@@ -112,14 +113,15 @@ async def list_input_items(response_id: str, ports: ThePorts, scope: TheScope, p
     return JSON(listed(items[: page.limit], more=len(items) > page.limit))
 
 
-def _new(body: ResponseCreate, scope: Scope) -> ModelResponse:
+def _new(body: ResponseCreate, control: CacheControl, scope: Scope) -> ModelResponse:
     response_id, now = uuid4(), datetime.now(UTC)
     return ModelResponse(
         id=response_id,
         tenant_id=scope.tenant_id,
         principals=tuple(sorted(scope.principals)),
         previous_id=previous_id(body),
-        request=body.model_dump(mode="json", by_alias=True),  # as it came: it is validated again
+        # As it came: it is validated again. What its header said of caches is for the worker that writes it.
+        request={**body.model_dump(mode="json", by_alias=True), "cache": control.of_caller()},
         body=new_body(public("response", response_id), seconds(now), body),
         background=bool(body.background),
         created_at=now,

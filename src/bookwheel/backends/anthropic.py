@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from bookwheel.errors import GeneratorUnavailableError, SettingsError
 from bookwheel.model_url import ModelUrl, parse_model_url
+from bookwheel.ports import LengthReachedError
 from bookwheel.prompt import Count, NotFoundWatch, write_messages
 from bookwheel.resilience import Failure, Upstream, http_failure
 from bookwheel.settings import Settings
@@ -95,17 +96,19 @@ class AnthropicGenerator:
         )
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[str, None]:
-        """See ports.Generator. Costs nothing without hits."""
-        if not prompt.hits:
+        """See ports.Generator. Costs nothing without hits, but for JSON."""
+        if not prompt.hits and prompt.schema is None:
             return
         request = self._request(prompt)
-        watch = NotFoundWatch()
-        async with aclosing(self._upstream.stream(lambda: self._pieces(request))) as pieces:
+        watch, ends = NotFoundWatch(), list[str]()
+        async with aclosing(self._upstream.stream(lambda: self._pieces(request, ends))) as pieces:
             async for piece in pieces:
                 if text := watch.feed(piece):
                     yield text
         if rest := watch.finish():
             yield rest
+        if "max_tokens" in ends:
+            raise LengthReachedError
 
     async def ping(self) -> None:
         """See ports.Generator: the list of models is asked for; a server without one is there as well."""
@@ -125,8 +128,9 @@ class AnthropicGenerator:
         """Close the connections. Idempotent."""
         await self._client.close()
 
-    async def _pieces(self, request: Mapping[str, Any]) -> AsyncGenerator[str, None]:
-        """The text of one answer; "" for an event without text. Raises what `_judge` knows."""
+    async def _pieces(self, request: Mapping[str, Any], ends: list[str]) -> AsyncGenerator[str, None]:
+        """The text of one answer; "" for an event without text. Why it ended is added to `ends`. Raises what `_judge`
+        knows."""
         wrote, stop = False, None
         async with cast("Events", await self._client.messages.create(**request)) as events:
             async for event in events:
@@ -142,6 +146,7 @@ class AnthropicGenerator:
             raise _RefusedAnswerError
         if not wrote:
             raise _BrokenAnswerError(f"the answer is empty, ended by {stop!r}")
+        ends.append(stop or "")
 
     def _request(self, prompt: Prompt) -> dict[str, Any]:
         messages = write_messages(prompt, count=self._count, context_tokens=self._context_tokens)

@@ -11,7 +11,7 @@ from bookwheel.parts import SearchParts
 from bookwheel.ports.cache import Cache, Caches, EarlierQuestion, EarlierQuestions
 from bookwheel.ports.catalog import Batches, Documents, Expiry, Files, IdempotencyKeys, Stores
 from bookwheel.ports.indexes import Blobs, KeywordIndex, VectorIndex
-from bookwheel.ports.models import Embedder, Embedders, Generator, Reranker, Vectors
+from bookwheel.ports.models import Embedder, Embedders, Generator, LengthReachedError, Reranker, Vectors
 from bookwheel.ports.responses import ResponseRuns, Responses, WebhookRuns, Webhooks
 from bookwheel.ports.sources import SourceRuns, Sources
 from bookwheel.ports.tenants import AskedQuestions, Tenants
@@ -36,6 +36,7 @@ __all__ = [
     "Ingestion",
     "Jobs",
     "KeywordIndex",
+    "LengthReachedError",
     "Outbox",
     "Passages",
     "Ports",

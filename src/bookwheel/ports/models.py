@@ -45,6 +45,10 @@ class Embedders(dict[int, Embedder]):
         )
 
 
+class LengthReachedError(Exception):
+    """The model stopped at a limit of length: what it wrote is the beginning of an answer."""
+
+
 class Generator(Protocol):
     """Writes the answer to a question from hits."""
 
@@ -54,7 +58,7 @@ class Generator(Protocol):
     def generate(self, prompt: Prompt) -> AsyncGenerator[str, None]:
         """The answer as a stream of text with [n] after each sentence, n counting the hits from 1. An empty stream
         means that the hits do not support an answer. Raises GeneratorUnavailableError, also in the midst of the
-        stream, and OverloadedError."""
+        stream, OverloadedError before it, and LengthReachedError at its end."""
         ...
 
     async def ping(self) -> None:

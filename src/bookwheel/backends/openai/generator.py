@@ -12,6 +12,7 @@ from openai.types.chat import ChatCompletionChunk
 from bookwheel.backends.openai.service import BrokenAnswerError, RefusedAnswerError, judge, open_client, said_by
 from bookwheel.errors import GeneratorUnavailableError
 from bookwheel.model_url import parse_model_url
+from bookwheel.ports import LengthReachedError
 from bookwheel.prompt import Count, Messages, NotFoundWatch, write_messages
 from bookwheel.resilience import Upstream
 from bookwheel.settings import Settings
@@ -55,17 +56,19 @@ class OpenAIGenerator:
         )
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[str, None]:
-        """See ports.Generator. Costs nothing without hits."""
-        if not prompt.hits:
+        """See ports.Generator. Costs nothing without hits, but for JSON."""
+        if not prompt.hits and prompt.schema is None:
             return
         messages = write_messages(prompt, count=self._count, context_tokens=self._context_tokens)
-        watch = NotFoundWatch()
-        async with aclosing(self._upstream.stream(lambda: self._pieces(prompt, messages))) as pieces:
+        watch, ends = NotFoundWatch(), list[str]()
+        async with aclosing(self._upstream.stream(lambda: self._pieces(prompt, messages, ends))) as pieces:
             async for piece in pieces:
                 if text := watch.feed(piece):
                     yield text
         if rest := watch.finish():
             yield rest
+        if "length" in ends:
+            raise LengthReachedError
 
     async def ping(self) -> None:
         """See ports.Generator: the list of models is asked for; a server without one is there as well."""
@@ -85,8 +88,9 @@ class OpenAIGenerator:
         """Close the connections. Idempotent."""
         await self._client.close()
 
-    async def _pieces(self, prompt: Prompt, messages: Messages) -> AsyncGenerator[str, None]:
-        """The text of one answer; "" for a chunk without text. Raises what `judge` knows."""
+    async def _pieces(self, prompt: Prompt, messages: Messages, ends: list[str]) -> AsyncGenerator[str, None]:
+        """The text of one answer; "" for a chunk without text. Why it ended is added to `ends`. Raises what `judge`
+        knows."""
         wrote, finish = False, None
         async with await self._open(prompt, messages) as chunks:
             async for chunk in chunks:
@@ -103,6 +107,7 @@ class OpenAIGenerator:
             raise RefusedAnswerError("withheld the answer: its content filter does not like it")
         if not wrote:
             raise BrokenAnswerError(f"the answer is empty, ended by {finish!r}")
+        ends.append(finish)
 
     async def _open(self, prompt: Prompt, messages: Messages) -> Chunks:
         """Ask; without a parameter that the server refuses, as often as there are such parameters."""
