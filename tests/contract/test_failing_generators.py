@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from bookwheel.backends import anthropic
 from bookwheel.backends.openai import generator as openai_generator
 from bookwheel.errors import GeneratorUnavailableError, SettingsError
 from bookwheel.model_url import ModelUrl, parse_model_url
-from bookwheel.ports import Generator
+from bookwheel.ports import Generator, LengthReachedError
 from bookwheel.prompt import NOT_FOUND
 from bookwheel.settings import Settings
 from bookwheel.testing import HashEmbedder
@@ -150,6 +150,26 @@ async def test_a_limit_beyond_the_deadline_is_told_at_once(service: Service) -> 
         await text_of(service.generator)
     assert caught.value.retry_after == 30.0
     assert len(service.upstream.requests) == 1
+
+
+async def test_a_limit_of_length_is_told_behind_the_text(service: Service) -> None:
+    """What came is the beginning of an answer, which is no fault of the service."""
+    ends = {"openai": {"finish": "length"}, "anthropic": {"stop": "max_tokens"}}
+    service.upstream.then(service.says("The wheel turns [1]. And", **ends[service.kind]))
+    pieces, written = service.generator.generate(ASKED), ""
+    while not written.endswith("And"):
+        written += await anext(pieces)
+    assert written == "The wheel turns [1]. And"
+    with pytest.raises(LengthReachedError):
+        await anext(pieces)
+
+
+async def test_json_is_asked_for_also_without_passages(service: Service) -> None:
+    """The schema may have a place for what is not known; text has none, and is not asked for."""
+    service.upstream.then(service.says('{"what": ""}'))
+    asked = Prompt(question="What turns?", hits=[], schema=SCHEMA)
+    assert "".join([piece async for piece in service.generator.generate(asked)]) == '{"what": ""}'
+    assert [piece async for piece in service.generator.generate(replace(asked, schema=None))] == []
 
 
 @pytest.mark.parametrize("code", [401, 404, 400])
