@@ -171,7 +171,7 @@ class Upstream:
             yield lambda: self._breaker.answered(ticket)
             good, result = True, "ok"
         except Exception as error:
-            failure = self._silence() if isinstance(error, TimeoutError) else self._judge(error)
+            failure = self._failure(error)
             if failure is None:
                 raise
             good, result = not failure.broken, "failed" if failure.broken else "refused"
@@ -189,6 +189,14 @@ class Upstream:
                 f" {seconds:.1f} s.",
                 retry_after=seconds,
             )
+
+    def _failure(self, error: Exception) -> Failure | None:
+        if isinstance(error, TimeoutError):
+            return self._silence()
+        if broke_while_connecting(error):
+            lost = self._unavailable(f"{self.name} failed: the connection broke as it was made.")
+            return Failure(error=lost, retryable=True, broken=True)
+        return self._judge(error)
 
     def _silence(self) -> Failure:
         """A silent upstream is not asked again: its caller has waited long, and it has enough to do."""
@@ -256,6 +264,16 @@ def _told() -> Iterator[None]:
         yield
     except _AttemptError as error:
         raise error.failure.error from error.__cause__
+
+
+def broke_while_connecting(error: Exception) -> bool:
+    """Whether it is what anyio (4.16) raises, through all client libraries, for a connection that was reset before it
+    looked at it: an AttributeError of its own, which is no mistake of ours."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = "" if trace is None else str(trace.tb_frame.f_globals.get("__name__"))
+    return isinstance(error, AttributeError) and where.startswith("anyio.")
 
 
 def http_failure(

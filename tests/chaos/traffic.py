@@ -139,7 +139,11 @@ def shown(answered: Sequence[Answered]) -> str:
 
 
 def _what(one: Answered) -> str:
-    return "whole" if one.whole else "without " + "+".join(one.degraded) if one.degraded else "refused"
+    if one.fault is not None:
+        return f"({one.fault[:200]})"
+    if one.degraded:
+        return "without " + "+".join(one.degraded)
+    return "whole" if one.whole else "refused"
 
 
 # ---- one request of each kind: its status, what was left out, and what is not clean about it

@@ -106,7 +106,7 @@ def chatted(client: openai.OpenAI, store: str, question: str = QUESTION, *, mode
     )
 
 
-def responded(client: openai.OpenAI, store: str, question: str = QUESTION, **more: Any) -> Any:
+def responded(client: openai.OpenAI, store: str, question: Any = QUESTION, **more: Any) -> Any:
     """A response, whole or streamed, over the store."""
     return client.responses.create(model=f"bookwheel/{store}", input=question, **more)
 

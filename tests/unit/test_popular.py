@@ -212,7 +212,7 @@ async def test_a_database_that_is_away_is_waited_for(library: Library, monkeypat
     monkeypatch.setattr(popular, "LOOK_SECONDS", 0.01)
     task = asyncio.create_task(refresh_popular(library.ports, stop))
     async with asyncio.timeout(10):
-        while not library.writer.asked:
+        while not library.writer.asked:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.01)
         stop.set()
         await task
@@ -220,10 +220,22 @@ async def test_a_database_that_is_away_is_waited_for(library: Library, monkeypat
     assert len(library.writer.asked) == 1
 
 
-async def test_nothing_runs_where_nothing_is_popular() -> None:
-    """The worker's task ends by itself."""
+async def test_nothing_is_refreshed_where_nothing_is_popular(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was counted before; what is old is forgotten all the same."""
+    await noted(library)
+    caches = replace(library.ports.caches, policy=AnswerPolicy(popular=0))
+    ports, looks, stop = replace(library.ports, caches=caches), list[object](), asyncio.Event()
+
+    async def forget(**options: object) -> int:
+        looks.append(options)
+        stop.set()
+        return 0
+
+    monkeypatch.setattr(ports.asked, "forget", forget)
+    monkeypatch.setattr(popular, "LOOK_SECONDS", 0.01)
     async with asyncio.timeout(10):
-        await refresh_popular((await made(AnswerPolicy(popular=0))).ports, asyncio.Event())
+        await refresh_popular(ports, stop)
+    assert (len(looks), library.writer.asked) == (1, [])
 
 
 async def test_a_process_warms_up(library: Library) -> None:

@@ -4,9 +4,11 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from anyio.abc import SocketStream
 from prometheus_client import REGISTRY
 
 from bookwheel.breaker import Breaker
@@ -395,3 +397,22 @@ async def test_a_hedged_call_that_is_left_leaves_nothing_running() -> None:
     assert work.running == 0
     results = await asyncio.gather(*(upstream.call(Work("fine")) for _ in range(2)))
     assert results == ["fine", "fine"]
+
+
+async def test_a_connection_that_breaks_as_it_is_made_is_the_upstreams_failure() -> None:
+    """anyio raises an AttributeError then, which no client library translates; one of our own passes as it is."""
+    asked = 0
+
+    async def connect() -> str:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            assert SocketStream.extra_attributes.fget(SimpleNamespace(_raw_socket=None))  # type: ignore[attr-defined]
+        return "fine"
+
+    async def slip() -> None:
+        raise AttributeError("ours")
+
+    assert await an_upstream().call(connect) == "fine"
+    with pytest.raises(AttributeError, match="ours"):
+        await an_upstream().call(slip)
