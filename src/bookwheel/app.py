@@ -68,7 +68,8 @@ async def open_ports(settings: Settings, *, writes_keywords: bool) -> "AsyncIter
         keywords = _keywords(settings, writable=writes_keywords)
         opened.callback(keywords.close)
         database = await opened.enter_async_context(open_database(url, works=writes_keywords))
-        extractive = ExtractiveGenerator(embedder)
+        parts = SearchParts.within(settings.search_part_seconds)
+        extractive = ExtractiveGenerator(embedder, part=parts.embed)
         cache = _cache(settings, database, opened)
         _settle()
         yield Ports(
@@ -88,7 +89,7 @@ async def open_ports(settings: Settings, *, writes_keywords: bool) -> "AsyncIter
                 asked={},
                 pending={},
             ),
-            parts=SearchParts.within(settings.search_part_seconds),
+            parts=parts,
         )
 
 

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import aclosing
+from contextvars import ContextVar
 from dataclasses import replace
 from functools import lru_cache
 from typing import Annotated, Any
@@ -26,6 +27,8 @@ from bookwheel.types import Prompt
 MAX_SCHEMA_CHARACTERS = 32_768
 TOLD_CHARACTERS = 500  # of a complaint
 ANY_OBJECT: Mapping[str, Any] = {"type": "object"}  # what OpenAI's json_object asks for
+MOST_STEPS = 20_000  # references followed for one answer
+_steps: ContextVar[int] = ContextVar("steps", default=0)
 _FENCED = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n?```\s*\Z", re.S | re.I)
 
 
@@ -34,6 +37,7 @@ def check_schema(schema: Any, *, param: str) -> Mapping[str, Any]:
     itself."""
     if not isinstance(schema, dict):
         raise InvalidRequestError(f"{param} must be a JSON schema: an object.", param=param)
+    _steps.set(0)
     try:
         if len(json.dumps(schema)) > MAX_SCHEMA_CHARACTERS:
             raise InvalidRequestError(f"{param} has more than {MAX_SCHEMA_CHARACTERS:,} characters.", param=param)
@@ -64,13 +68,14 @@ async def structured(prompt: Prompt, generator: Generator) -> str:
 
 def complaint(written: str, schema: Mapping[str, Any]) -> str | None:
     """What is wrong with it, in words for the model; None when nothing is."""
+    _steps.set(0)
     try:
         value = json.loads(plain_json(written), parse_constant=_no_number)
         worst = best_match(_Validator(schema).iter_errors(value))
     except ValueError as error:
         return f"It is not JSON: {error}."
     except RecursionError:
-        return "It is nested too deep."
+        return "It is nested too deep, or checking it takes too long."
     return None if worst is None else f"{worst.json_path}: {worst.message}"[:TOLD_CHARACTERS]
 
 
@@ -159,4 +164,20 @@ def _matches(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterato
             yield ValidationError(f"{value!r} does not match {pattern!r}")
 
 
-_Validator = extend(Draft202012Validator, {"pattern": _matches})  # type: ignore[no-untyped-call]
+def _followed(keyword: str) -> Any:
+    """The keyword with its steps counted: references that branch can make work without end of a short schema."""
+    follow = Draft202012Validator.VALIDATORS[keyword]
+
+    def counted(validator: Any, target: str, value: Any, schema: Any) -> Iterator[ValidationError]:
+        _steps.set(_steps.get() + 1)
+        if _steps.get() > MOST_STEPS:
+            raise RecursionError
+        yield from follow(validator, target, value, schema) or ()
+
+    return counted
+
+
+_Validator = extend(  # type: ignore[no-untyped-call]
+    Draft202012Validator,
+    {"pattern": _matches, "$ref": _followed("$ref"), "$dynamicRef": _followed("$dynamicRef")},
+)

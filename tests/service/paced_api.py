@@ -17,6 +17,11 @@ PIECES = 10_000
 PAUSE_SECONDS = 0.005
 
 
+def sentence(number: int) -> str:
+    """What is told in one piece: long enough to show that the sentence before it has ended."""
+    return f"This is piece number {number} of the answer."
+
+
 class PacedGenerator:
     """Fills ports.Generator. The first number of the question, if any, is the length of a piece in characters."""
 
@@ -30,12 +35,12 @@ class PacedGenerator:
         """See ports.Generator: it always answers."""
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[str, None]:
-        """` piece0`, ` piece1` and so on until `allowed` is negative."""
+        """Sentence by sentence until `allowed` is negative."""
         told, length = 0, int((re.findall(r"\d+", prompt.question) or ["0"])[0])
         (self.folder / "told").write_text("0")
         try:
             while told < PIECES and await self._may_tell(told):
-                yield f" piece{told}".ljust(length, ".")
+                yield f" {sentence(told)}".ljust(length, ".")
                 told += 1
                 (self.folder / "told").write_text(str(told))
         except (asyncio.CancelledError, GeneratorExit):

@@ -23,6 +23,7 @@ import pytest
 from bookwheel.client import Client
 from bookwheel.data_directory import holder
 from tests.service.conftest import LiveServer, process_of
+from tests.service.paced_api import sentence
 from tests.service.test_large_files import MEBIBYTE, Peak, worker_of
 
 PATIENCE = 60.0  # only a test that fails waits so long
@@ -106,6 +107,8 @@ def paced_process(live_server: LiveServer) -> Iterator[PacedApi]:
                 "BOOKWHEEL_DATA_DIR": str(live_server.data_dir),
                 "BOOKWHEEL_DATABASE_URL": holder(live_server.data_dir)["database_url"],
                 "BOOKWHEEL_TEST_PACE": folder,
+                "BOOKWHEEL_UNSUPPORTED_SENTENCES": "keep",
+                "BOOKWHEEL_CACHE_URL": "off:",
             },
             stdout=subprocess.PIPE,
             text=True,
@@ -194,17 +197,18 @@ def words_of(events: Iterator[dict[str, Any]]) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", STREAMS)
 def test_nginx_passes_each_piece_on(paced: PacedApi, store: str, path: str) -> None:
-    """A piece is read before the generator may write the next one, so none waits in a buffer."""
-    paced.allow(1)
+    """A sentence is read as soon as the beginning of the next one shows that it has ended, before the generator may
+    write more; so none waits in a buffer."""
+    paced.allow(2)
     with nginx_before(paced.url) as url, stream(url, path, json=asking(path, store)) as events:
         words = words_of(events)
         for number in range(3):
-            assert next(words) == f"piece{number}"
-            assert paced.told <= number + 1
-            paced.allow(number + 2)
-        assert next(words) == "piece3"
+            assert next(words) == sentence(number)
+            assert paced.told <= number + 2
+            paced.allow(number + 3)
+        assert next(words) == sentence(3)
         paced.allow(-1)
-        assert list(words) == []
+        assert list(words) == [sentence(4)]
     assert not paced.left
 
 
@@ -230,13 +234,13 @@ def test_nginx_passes_the_events_of_a_background_response_on(live_server: LiveSe
 @pytest.mark.parametrize("path", STREAMS)
 def test_a_reader_who_leaves_ends_the_generation(paced: PacedApi, store: str, path: str, proxied: bool) -> None:
     """The generator is cancelled where it waits; of a response nothing is kept."""
-    paced.allow(1)
+    paced.allow(2)
     with nginx_before(paced.url) if proxied else contextlib.nullcontext(paced.url) as url:
         with stream(url, path, json=asking(path, store)) as events:
             first = next(events)
-            assert next(words_of(events)) == "piece0"
+            assert next(words_of(events)) == sentence(0)
         wait_for(lambda: paced.left)
-    assert paced.told <= 1
+    assert paced.told <= 2
     if path == "/v1/responses":
         gone = httpx.get(f"{paced.url}/v1/responses/{first['response']['id']}", timeout=PATIENCE)
         assert gone.status_code == httpx.codes.NOT_FOUND

@@ -1,5 +1,6 @@
 """The extractive generator: few sentences, each of them in its passage, and silence where nothing supports one."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ from bookwheel.backends.extractive import EMBEDDED, ExtractiveGenerator
 from bookwheel.backends.openvino.embedder import OpenVinoEmbedder, open_embedder
 from bookwheel.citations import cite, verify
 from bookwheel.errors import EmbedderUnavailableError
+from bookwheel.parts import Part
 from bookwheel.ports import Vectors
 from bookwheel.sentences import words
 from bookwheel.testing.doubles import a_hit
@@ -176,3 +178,26 @@ async def test_every_written_sentence_is_cited_truly(texts: list[str]) -> None:
         assert len(citation.quote) <= 400
         written = [word for word, _, _ in words(piece)]
         assert [word for word, _, _ in words(citation.quote)] == written
+
+
+async def test_an_embedder_that_hangs_costs_no_more_than_its_part_of_a_search() -> None:
+    """The words decide then; and while it is left alone nobody waits for it at all."""
+
+    class Hanging(LetterEmbedder):
+        """One that never answers."""
+
+        asked = 0
+
+        async def embed(self, texts: Sequence[str]) -> Vectors:
+            """For ever."""
+            self.asked += 1
+            await asyncio.Event().wait()
+            return await super().embed(texts)
+
+    embedder = Hanging()
+    part = Part("embed", unavailable=EmbedderUnavailableError, seconds=0.01)
+    generator = ExtractiveGenerator(embedder, part=part)
+    prompt = Prompt(question="Do dams hold water?", hits=[a_hit("Dams hold water.")])
+    for _ in range(6):
+        assert [piece async for piece in generator.generate(prompt)] == ["Dams hold water. [1]"]
+    assert embedder.asked == 3

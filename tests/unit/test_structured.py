@@ -189,3 +189,11 @@ def test_what_is_nested_deep_is_refused() -> None:
         check_schema(schema, param="schema")
     assert complaint("[" * 100_000, {"items": {"$ref": "#"}})
     assert "deep" in str(complaint("[" * 900 + "]" * 900, {"items": {"$ref": "#"}}))
+
+
+def test_a_schema_that_branches_without_end_is_given_up() -> None:
+    """Each level asks for two of the next: 40 levels would take a million years."""
+    levels = {f"n{at}": {"anyOf": [{"$ref": f"#/$defs/n{at + 1}"}, {"$ref": f"#/$defs/n{at + 1}"}]} for at in range(40)}
+    schema = {"$ref": "#/$defs/n0", "$defs": {**levels, "n40": {"type": "integer"}}}
+    assert complaint('"text"', schema) == "It is nested too deep, or checking it takes too long."
+    assert complaint("1", schema) is None

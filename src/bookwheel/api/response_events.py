@@ -93,7 +93,8 @@ async def tell(kept: ModelResponse, *, ports: Ports) -> AsyncGenerator[ResponseE
     """The events of a kept response behind those of its creation. Raises BookwheelError."""
     asked = ResponseCreate.model_validate(kept.request)
     scope = Scope(tenant_id=kept.tenant_id, principals=frozenset(kept.principals))
-    wanted = await resolved(asked, CacheControl(as_of=time(), **kept.request.get("cache", {})), ports=ports, scope=scope)
+    control = CacheControl(as_of=time(), **kept.request.get("cache", {}))
+    wanted = await resolved(asked, control, ports=ports, scope=scope)
     async with aclosing(tell_wanted(kept, wanted, ports=ports)) as events:
         async for event in events:
             yield event

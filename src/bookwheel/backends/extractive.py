@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from bookwheel.errors import EmbedderUnavailableError
 from bookwheel.followup import self_contained
-from bookwheel.ports import Embedder
+from bookwheel.parts import Part
+from bookwheel.ports import Embedder, Vectors
 from bookwheel.sentences import NOTE, SPACELESS, split_quotes, words
 from bookwheel.types import Hit, Prompt
 
@@ -101,8 +102,10 @@ class ExtractiveGenerator:
     model = "bookwheel-extractive"
     writes_json = False
 
-    def __init__(self, embedder: Embedder) -> None:
+    def __init__(self, embedder: Embedder, *, part: Part | None = None) -> None:
+        """With `part` the embedder is asked as a part of a search: in time, and not while it is left alone."""
         self._embedder = embedder
+        self._part = part
 
     async def ping(self) -> None:
         """See ports.Generator: it always answers, if need be without the embedder."""
@@ -134,10 +137,15 @@ class ExtractiveGenerator:
         if not trust:
             return np.zeros(len(sentences), np.float32), 0.0
         try:
-            vectors = await self._embedder.embed([question, *(sentence.text for sentence in sentences)])
+            vectors = await self._embedded([question, *(sentence.text for sentence in sentences)])
         except EmbedderUnavailableError:
             return np.zeros(len(sentences), np.float32), 0.0
         return vectors[1:] @ vectors[0], trust
+
+    async def _embedded(self, texts: Sequence[str]) -> Vectors:
+        if self._part is None:
+            return await self._embedder.embed(texts)
+        return await self._part.call(lambda: self._embedder.embed(texts))
 
 
 def choose(scored: Scored) -> list[Sentence]:
