@@ -1,7 +1,7 @@
 """The answer walk: question in, cited answer out."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -16,7 +16,7 @@ from bookwheel.telemetry import stage
 from bookwheel.types import Answer, Ask, Found, Hit, Prompt, Question, Scope
 from bookwheel.writing import Draft, write
 
-TOGETHER_SECONDS = 30.0  # that somebody waits for the answer to the same question, before asking alone
+TOGETHER_SECONDS = 10.0  # that somebody waits for the answer to the same question, before asking alone
 TAIL_SHARE = 0.4  # of the best score: lost no relevant document in 1,200 questions (docs/decisions/0009)
 
 
@@ -33,13 +33,15 @@ async def stream(ask: Ask, *, scope: Scope, ports: Ports) -> AsyncGenerator[Answ
     """An answer that is kept and still holds; else search for the question, made self-contained by the history, and
     write the answer piece by piece. Raises UnavailableError, OverloadedError, AnswerFormatError."""
     generator = chosen(ask, ports)
-    async with _alone(ask, generator, scope=scope, ports=ports):
+    async with _alone(ask, generator, scope=scope, ports=ports) as let_others_go:
         earlier = await kept_answer(ask, model=generator.model, scope=scope, ports=ports)
         if earlier is not None:
             yield AnswerPiece(found=earlier.found)
             yield AnswerPiece(text=earlier.text, answer=earlier)
             return
         settled = ask.freshness is not None and await is_settled(ask.freshness, scope=scope, ports=ports)
+        if not settled:  # nothing to wait for: it will not be kept
+            let_others_go()
         async with aclosing(_anew(ask, generator, scope=scope, ports=ports)) as pieces:
             async for piece in pieces:
                 if piece.answer is not None and settled:
@@ -48,23 +50,30 @@ async def stream(ask: Ask, *, scope: Scope, ports: Ports) -> AsyncGenerator[Answ
 
 
 @asynccontextmanager
-async def _alone(ask: Ask, generator: Generator, *, scope: Scope, ports: Ports) -> AsyncGenerator[None, None]:
-    """Many who ask the same at once wait for the first of them, whose answer is then kept for all. The extractive
-    generator is soon done: it is not worth a wait."""
+async def _alone(
+    ask: Ask, generator: Generator, *, scope: Scope, ports: Ports
+) -> AsyncGenerator[Callable[[], None], None]:
+    """Many who ask the same at once wait for the first of them, whose answer is then kept for all, or until it lets
+    them go. The extractive generator is soon done: it is not worth a wait."""
     if ask.freshness is None or not (ask.freshness.read and ask.freshness.write) or generator is ports.extractive:
-        yield
+        yield lambda: None
         return
     key, pending = answer_key(ask, generator.model, scope=scope, ports=ports), ports.caches.pending
     if (first := pending.get(key)) is not None:
         await asyncio.wait({first}, timeout=TOGETHER_SECONDS)
-        yield
+        yield lambda: None
         return
     mine = pending[key] = asyncio.get_running_loop().create_future()
+
+    def let_others_go() -> None:
+        if not mine.done():
+            del pending[key]
+            mine.set_result(None)
+
     try:
-        yield
+        yield let_others_go
     finally:
-        del pending[key]
-        mine.set_result(None)
+        let_others_go()
 
 
 def chosen(ask: Ask, ports: Ports) -> Generator:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -276,6 +277,7 @@ def _behind(shared: "Cache", opened: AsyncExitStack) -> "Cache":
 def _policy(settings: Settings) -> "AnswerPolicy":
     from bookwheel.types import AnswerPolicy
 
+    manner = (settings.generator_url, settings.generator_context_tokens, settings.reranker_url)
     return AnswerPolicy(
         unsupported=settings.unsupported_sentences,
         answer_seconds=settings.cache_answer_seconds,
@@ -284,4 +286,5 @@ def _policy(settings: Settings) -> "AnswerPolicy":
         fresh_seconds=settings.cache_fresh_seconds,
         similarity=settings.cache_similarity,
         popular=settings.popular_questions if settings.cache_url != "off:" else 0,
+        manner=hashlib.blake2b(repr(manner).encode(), digest_size=8).hexdigest(),
     )

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +24,9 @@ from bookwheel.telemetry import CACHE_REQUESTS, DEGRADED
 from bookwheel.types import Freshness, Question, Scope, Space
 
 Versions = Mapping[UUID, int]
-FORMAT = "1"  # of what is kept: entries of another format are never read
+FORMAT = f"1 {version('bookwheel')}"  # of what is kept: another release may ask, check and write in another way
+#: What reading an entry of another shape raises: a shared cache may hold anything.
+DAMAGED = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 
 
 def cache_key(kind: str, *parts: object, scope: Scope) -> str:
@@ -33,9 +36,10 @@ def cache_key(kind: str, *parts: object, scope: Scope) -> str:
     return f"{kind}:{scope.tenant_id.hex}:{hashlib.blake2b(data, digest_size=20).hexdigest()}"
 
 
-def search_parts(question: Question, space: Space, *, with_text: bool = True) -> list[object]:
-    """All that a search depends on beside the caller's view."""
+def search_parts(question: Question, space: Space, *, manner: str, with_text: bool = True) -> list[object]:
+    """All that a search depends on beside the caller's view; `manner` stands for the settings."""
     return [
+        manner,
         space.id,
         question.text if with_text else None,
         question.limit,
@@ -51,7 +55,7 @@ def search_parts(question: Question, space: Space, *, with_text: bool = True) ->
 
 def packed_versions(versions: Versions) -> dict[str, int]:
     """The versions as they are kept."""
-    return {store.hex: version for store, version in versions.items()}
+    return {store.hex: number for store, number in versions.items()}
 
 
 def young_enough(kept_at: float, freshness: Freshness) -> bool:
@@ -83,7 +87,8 @@ def count(cache: str, result: str) -> None:
 
 def embedding_key(text: str, *, space: Space, scope: Scope) -> str:
     """Under which the vector of a question is kept, for all of the tenant."""
-    return cache_key("embedding", space.id, text, scope=Scope(tenant_id=scope.tenant_id))
+    model = (space.model, space.revision, space.dimensions)  # not its number: databases that share a cache differ there
+    return cache_key("embedding", *model, text, scope=Scope(tenant_id=scope.tenant_id))
 
 
 async def embedded(
@@ -92,7 +97,8 @@ async def embedded(
     """The vector of a question, kept for the same text coming again; `looked_up` is what was found when its key was
     among others. Raises EmbedderUnavailableError."""
     key = embedding_key(text, space=space, scope=scope)
-    if value := (await kept([key], ports=ports) if looked_up is None else looked_up).get(key):
+    value = (await kept([key], ports=ports) if looked_up is None else looked_up).get(key)
+    if value is not None and len(value) == space.dimensions * np.dtype(np.float32).itemsize:
         count("embedding", "hit")
         return np.frombuffer(value, np.float32)
     count("embedding", "miss")
@@ -106,12 +112,16 @@ async def embedded(
 async def is_settled(freshness: Freshness, *, scope: Scope, ports: Ports) -> bool:
     """Whether what is searched from now on holds all that the stores held when the request came: the keyword index
     comes a moment later than the catalog, and what it does not know yet must not be kept."""
-    settled = ports.caches.settled
-    if all(settled.get(store) == version for store, version in freshness.versions.items()):
+    settled, position = ports.caches.settled, await ports.keywords.position()
+    known = (settled.get(store, (-1, 0)) for store in freshness.versions)
+    wanted = freshness.versions.values()
+    if all(
+        seen == now and position >= least for (seen, least), now in zip(known, wanted, strict=True)
+    ):  # an index that is being rebuilt has fallen back behind that position
         return True
-    if not await ports.outbox.reached(await ports.keywords.position(), scope=scope):
+    if not await ports.outbox.reached(position, scope=scope):
         return False
-    settled.update(freshness.versions)
+    settled.update({store: (now, position) for store, now in freshness.versions.items()})
     return True
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bookwheel.ports import Cache, EarlierQuestion
 
-GROUPS = 256  #: in memory at once; at 384 dimensions one takes at most some 2 MiB
+GROUPS = 256  #: in memory at once; one takes at most some 2 MiB at 384 dimensions, and the questions
 QUESTIONS = 2_000  #: of a group, the newest
 LOOK_SECONDS = 1.0  #: between looks at what other processes added
 REREAD_SECONDS = 60.0  #: between whole reads: a list that was lost begins anew
@@ -61,21 +61,36 @@ class SharedEarlierQuestions:
         now = time.monotonic()
         known = self._groups.get(group)
         if known is None or now - known.read_at > REREAD_SECONDS:
-            known = self._groups[group] = _Group(np.zeros((0, dimensions), np.float16), read_at=now)
-        if now - known.looked_at > LOOK_SECONDS:
+            if known is not None:
+                known.read_at = now  # others go on with what there is
+            known = _Group(np.zeros((0, dimensions), np.float16), read_at=now, looked_at=now)
+            _take(known, await self._cache.members(group))
+            self._groups[group] = known
+        elif now - known.looked_at > LOOK_SECONDS:
             known.looked_at = now
-            self._take(known, await self._cache.members(group, after=known.last))
+            _take(known, await self._cache.members(group, after=known.last))
         return known
 
-    def _take(self, known: _Group, members: Sequence[tuple[int, bytes]]) -> None:
-        """Add what is new; a question that came again stands where it was added last."""
-        if not members:
-            return
-        rows = [orjson.loads(member) for _, member in members]
-        vectors = np.stack([np.frombuffer(bytes.fromhex(row[2]), np.float16) for row in rows])
-        entries = [*known.entries, *((row[0], row[1]) for row in rows)]
-        newest = {entry: at for at, entry in enumerate(entries)}
-        kept = sorted(newest.values())[-QUESTIONS:]
-        known.vectors = np.concatenate([known.vectors, vectors])[kept]
-        known.entries = [entries[at] for at in kept]
+
+def _take(known: _Group, members: Sequence[tuple[int, bytes]]) -> None:
+    """Add what is new and whole; a question that came again stands where it was added last."""
+    rows = [row for _, member in members if (row := _read(member, known.vectors.shape[1])) is not None]
+    if members:
         known.last = members[-1][0]
+    if not rows:
+        return
+    entries = [*known.entries, *((key, question) for key, question, _ in rows)]
+    newest = {entry: at for at, entry in enumerate(entries)}
+    kept = sorted(newest.values())[-QUESTIONS:]
+    known.vectors = np.concatenate([known.vectors, np.stack([vector for *_, vector in rows])])[kept]
+    known.entries = [entries[at] for at in kept]
+
+
+def _read(member: bytes, dimensions: int) -> tuple[str, str, NDArray[np.float16]] | None:
+    """None for a member of another shape."""
+    try:
+        key, question, packed = orjson.loads(member)
+        vector = np.frombuffer(bytes.fromhex(packed), np.float16)
+    except (ValueError, TypeError):
+        return None
+    return (str(key), str(question), vector) if len(vector) == dimensions else None

@@ -5,14 +5,15 @@ An entry holds the whole answer with the passages that it rests on. caching.py s
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import orjson
 
 from bookwheel.caching import (
+    DAMAGED,
     cache_key,
     count,
     embedded,
@@ -29,10 +30,27 @@ from bookwheel.ports import Ports
 from bookwheel.telemetry import DEGRADED, stage
 from bookwheel.types import Answer, Ask, Cached, CheckedSentence, Citation, Found, Hit, Scope
 
+LONGEST = 600  # characters of a question that is compared with others, as likeness.py has it
 LOOKED_AT = 5  # of the nearest earlier questions
 CONFIRM_SHARE = 0.25  # of fresh_seconds: so often an entry in use notes that nothing has changed
 
-Entry = Mapping[str, Any]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A kept answer."""
+
+    at: float  #: Unix time when it was made
+    confirmed: float  #: Unix time when its stores were as they are in `versions`, last
+    versions: Mapping[str, int]
+    question: str
+    answer: Answer
+    packed: Mapping[str, Any]  #: all of it, as it is kept
+
+    def told(self, kind: Literal["exact", "semantic"], similarity: float = 1.0) -> Answer:
+        """The answer, and where it comes from."""
+        age = max(0.0, time.time() - self.at)
+        cached = Cached(kind=kind, age_seconds=age, question=self.question, similarity=similarity)
+        return replace(self.answer, cached=cached)
 
 
 async def kept_answer(ask: Ask, *, model: str, scope: Scope, ports: Ports) -> Answer | None:
@@ -68,14 +86,15 @@ async def keep_answer(ask: Ask, answer: Answer, *, model: str, scope: Scope, por
 
 def _may_be_similar(ask: Ask, ports: Ports) -> bool:
     """Only questions that stand alone are compared with others."""
-    return not ask.history and ask.question.vector is None and ports.caches.policy.similarity < 1.0
+    alone = not ask.history and ask.question.vector is None and len(ask.question.text) <= LONGEST
+    return alone and ports.caches.policy.similarity < 1.0
 
 
 async def _exact(ask: Ask, model: str, *, scope: Scope, ports: Ports) -> Answer | None:
     key = answer_key(ask, model, scope=scope, ports=ports)
     entry, result = await _living(key, ask, scope=scope, ports=ports)
     count("answer", result)
-    return None if entry is None else _unpacked(entry, "exact", 1.0)
+    return None if entry is None else entry.told("exact")
 
 
 async def _similar(ask: Ask, model: str, *, scope: Scope, ports: Ports) -> Answer | None:
@@ -98,7 +117,7 @@ async def _similar(ask: Ask, model: str, *, scope: Scope, ports: Ports) -> Answe
         entry, result = await _living(earlier.key, ask, scope=scope, ports=ports)
         if entry is not None:
             count("semantic", "hit")
-            return _unpacked(entry, "semantic", earlier.similarity)
+            return entry.told("semantic", earlier.similarity)
     count("semantic", result)
     return None
 
@@ -131,7 +150,7 @@ def _group(ask: Ask, model: str, scope: Scope, ports: Ports) -> str:
 
 def _manner(ask: Ask, model: str, ports: Ports) -> list[object]:
     """All that an answer depends on beside the words that ask for it."""
-    parts = search_parts(ask.question, ask.space, with_text=False)
+    parts = search_parts(ask.question, ask.space, manner=ports.caches.policy.manner, with_text=False)
     return [*parts, model, ask.instructions, ask.schema, ask.max_tokens, ports.caches.policy.unsupported]
 
 
@@ -147,18 +166,22 @@ async def _living(key: str, ask: Ask, *, scope: Scope, ports: Ports) -> tuple[En
 
 
 async def _entry(key: str, ports: Ports, *, newest: bool = False) -> Entry | None:
+    """The entry; None where there is none, or one of another shape."""
     value = (await kept([key], ports=ports, newest=newest)).get(key)
-    entry: Entry | None = read_json(value) if value else None
-    return entry
+    packed = read_json(value) if value else None
+    try:
+        return None if packed is None else _unpacked(packed)
+    except DAMAGED:
+        return None
 
 
 async def _if_living(
     key: str, entry: Entry | None, ask: Ask, *, scope: Scope, ports: Ports
 ) -> tuple[Entry | None, str]:
     assert ask.freshness is not None  # noqa: S101 - its caller asked for it
-    if entry is None or not young_enough(entry["at"], ask.freshness):
+    if entry is None or not young_enough(entry.at, ask.freshness):
         return None, "miss"
-    if entry["versions"] == packed_versions(ask.freshness.versions):
+    if entry.versions == packed_versions(ask.freshness.versions):
         await _confirm(key, entry, ask.freshness.as_of, ports=ports)
         return entry, "hit"
     if await _still_stands(entry, ask, scope=scope, ports=ports):
@@ -173,29 +196,29 @@ async def dies_in(key: str, ask: Ask, *, scope: Scope, ports: Ports) -> float:
     if entry is None:
         return 0.0
     policy, now = ports.caches.policy, time.time()
-    left = entry["at"] + policy.answer_seconds - now
-    if entry["versions"] != packed_versions(ask.freshness.versions):
+    left = entry.at + policy.answer_seconds - now
+    if entry.versions != packed_versions(ask.freshness.versions):
         if not await _still_stands(entry, ask, scope=scope, ports=ports):
             return 0.0
-        left = min(left, entry["confirmed"] + policy.fresh_seconds - now)
+        left = min(left, entry.confirmed + policy.fresh_seconds - now)
     return max(0.0, float(left))
 
 
 async def _confirm(key: str, entry: Entry, as_of: float, *, ports: Ports) -> None:
     """Note, now and then, that nothing has changed until then: only from then on can a new document be missed."""
     policy = ports.caches.policy
-    left = entry["at"] + policy.answer_seconds - time.time()
-    if policy.fresh_seconds and as_of - entry["confirmed"] > policy.fresh_seconds * CONFIRM_SHARE and left > 0:
-        await keep({key: orjson.dumps({**entry, "confirmed": as_of})}, seconds=left, ports=ports)
+    left = entry.at + policy.answer_seconds - time.time()
+    if policy.fresh_seconds and as_of - entry.confirmed > policy.fresh_seconds * CONFIRM_SHARE and left > 0:
+        await keep({key: orjson.dumps({**entry.packed, "confirmed": as_of})}, seconds=left, ports=ports)
 
 
 async def _still_stands(entry: Entry, ask: Ask, *, scope: Scope, ports: Ports) -> bool:
     """Something has changed since, but not long ago, and nothing that the answer rests on."""
-    if time.time() - entry["confirmed"] > ports.caches.policy.fresh_seconds:
+    if time.time() - entry.confirmed > ports.caches.policy.fresh_seconds:
         return False
-    rests_on = {hit["chunk_id"] for hit in entry["answer"]["found"]["hits"]}
+    rests_on = {hit.chunk_id: hit.updated_at for hit in entry.answer.found.hits}
     found = await ports.passages.hydrate(list(rests_on), scope=scope, filter=ask.question.filter)
-    return {hit.chunk_id for hit in found} == rests_on
+    return {hit.chunk_id: hit.updated_at for hit in found} == rests_on
 
 
 def _packed(answer: Answer) -> dict[str, Any]:
@@ -220,25 +243,28 @@ def _fields(value: Any) -> dict[str, Any]:
     return {name: getattr(value, name) for name in value.__slots__}
 
 
-def _unpacked(entry: Entry, kind: Any, similarity: float) -> Answer:
-    kept_answer = dict(entry["answer"])
-    found = kept_answer.pop("found")
+def _unpacked(packed: Mapping[str, Any]) -> Entry:
+    """Raises one of DAMAGED for an entry of another shape."""
+    written = dict(packed["answer"])
+    found = written.pop("found")
     hits = [_hit(hit) for hit in found["hits"]]
-    return Answer(
+    answer = Answer(
         **{
-            **kept_answer,
-            "citations": tuple(Citation(**{**one, "hit": hits[one["hit"]]}) for one in kept_answer["citations"]),
+            **written,
+            "citations": tuple(Citation(**{**one, "hit": hits[one["hit"]]}) for one in written["citations"]),
             "sentences": tuple(
-                CheckedSentence(**{**one, "citations": tuple(one["citations"])}) for one in kept_answer["sentences"]
+                CheckedSentence(**{**one, "citations": tuple(one["citations"])}) for one in written["sentences"]
             ),
             "found": Found(hits=hits, warnings=tuple(found["warnings"])),
-            "cached": Cached(
-                kind=kind,
-                age_seconds=max(0.0, time.time() - entry["at"]),
-                question=entry["question"],
-                similarity=similarity,
-            ),
         }
+    )
+    return Entry(
+        at=packed["at"],
+        confirmed=packed["confirmed"],
+        versions=packed["versions"],
+        question=packed["question"],
+        answer=answer,
+        packed=packed,
     )
 
 

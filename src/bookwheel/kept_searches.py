@@ -10,6 +10,7 @@ from dataclasses import replace
 import orjson
 
 from bookwheel.caching import (
+    DAMAGED,
     cache_key,
     count,
     keep,
@@ -25,9 +26,9 @@ from bookwheel.types import Cached, Found, Freshness, Hit, Question, Scope, Spac
 Row = tuple[int, float, float | None, float | None]  # chunk id, score, cosine, BM25
 
 
-def search_key(question: Question, *, scope: Scope, space: Space) -> str:
+def search_key(question: Question, *, scope: Scope, space: Space, ports: Ports) -> str:
     """Under which the result of exactly this search is kept."""
-    return cache_key("search", *search_parts(question, space), scope=scope)
+    return cache_key("search", *search_parts(question, space, manner=ports.caches.policy.manner), scope=scope)
 
 
 async def kept_search(
@@ -40,21 +41,25 @@ async def kept_search(
     ports: Ports,
 ) -> Found | None:
     """The same hits again, if they are among what was looked up and no store has changed since."""
+    value = looked_up.get(search_key(question, scope=scope, space=space, ports=ports))
     timings: dict[str, float] = {}
-    value = looked_up.get(search_key(question, scope=scope, space=space))
-    entry = read_json(value) if value else None
-    if entry is None or not young_enough(entry["at"], freshness):
+    try:
+        entry = read_json(value) if value else None
+        if entry is None or not young_enough(entry["at"], freshness):
+            count("search", "miss")
+            return None
+        hits = None
+        if entry["versions"] == packed_versions(freshness.versions):
+            with stage("hydrate", timings):
+                hits = await _hydrated(entry["rows"], question, scope=scope, ports=ports)
+        age = max(0.0, time.time() - entry["at"])
+    except DAMAGED:
         count("search", "miss")
         return None
-    hits = None
-    if entry["versions"] == packed_versions(freshness.versions):
-        with stage("hydrate", timings):
-            hits = await _hydrated(entry["rows"], question, scope=scope, ports=ports)
     count("search", "stale" if hits is None else "hit")
     if hits is None:
         return None
-    cached = Cached(kind="search", age_seconds=max(0.0, time.time() - entry["at"]), question=question.text)
-    return Found(hits=hits, timings=timings, cached=cached)
+    return Found(hits=hits, timings=timings, cached=Cached(kind="search", age_seconds=age, question=question.text))
 
 
 async def keep_search(
@@ -66,7 +71,7 @@ async def keep_search(
     rows: list[Row] = [(hit.chunk_id, hit.score, hit.dense, hit.keyword) for hit in found.hits]
     entry = {"at": time.time(), "versions": packed_versions(freshness.versions), "rows": rows}
     data = orjson.dumps(entry, option=orjson.OPT_SERIALIZE_NUMPY)
-    key = search_key(question, scope=scope, space=space)
+    key = search_key(question, scope=scope, space=space, ports=ports)
     await keep({key: data}, seconds=ports.caches.policy.search_seconds, ports=ports)
 
 

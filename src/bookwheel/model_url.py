@@ -23,24 +23,29 @@ def parse_model_url(url: str, *, setting: str, options: Collection[str] = ()) ->
     address, _, query = rest.partition("?")
     given = dict(parse_qsl(query, keep_blank_values=True))
     model = given.pop("model", "")
-    _check_address(address, url=url, scheme=scheme, setting=setting)
+    _check_address(address, scheme=scheme, setting=setting)
     if not model:
-        raise _unusable(url, setting, f"names no model: put ?model=NAME behind it, {scheme}:{address}?model=NAME")
+        raise _unusable(scheme, setting, "names no model: put ?model=NAME behind it")
     if unknown := sorted(set(given) - set(options)):
         known = ", ".join(sorted({"model", *options}))
-        raise _unusable(url, setting, f"has an unknown option {unknown[0]!r}; known are {known}")
+        raise _unusable(scheme, setting, f"has an unknown option {unknown[0]!r}; known are {known}")
     return ModelUrl(scheme=scheme, address=address.rstrip("/"), model=model, options=given)
 
 
-def _check_address(address: str, *, url: str, scheme: str, setting: str) -> None:
+def _check_address(address: str, *, scheme: str, setting: str) -> None:
     if not address:
         return
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise _unusable(url, setting, f"has no usable address: write {scheme}:https://HOST/v1?model=NAME")
-    if parts.username or parts.password:
+    if "@" in address:
         raise SettingsError(f"{setting} holds a password. Set the service's *_API_KEY instead.")
+    try:
+        parts = urlsplit(address)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise _unusable(scheme, setting, f"has no usable address: write {scheme}:https://HOST/v1?model=NAME")
 
 
-def _unusable(url: str, setting: str, reason: str) -> SettingsError:
-    return SettingsError(f"{setting} has value {url!r}, which {reason}.")
+def _unusable(scheme: str, setting: str, reason: str) -> SettingsError:
+    """Without the URL itself, which may hold a key by mistake."""
+    return SettingsError(f"{setting} has a value {scheme}:..., which {reason}.")

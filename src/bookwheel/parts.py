@@ -10,7 +10,12 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from bookwheel.breaker import Breaker
-from bookwheel.errors import EmbedderUnavailableError, IndexUnavailableError, UnavailableError
+from bookwheel.errors import (
+    EmbedderUnavailableError,
+    IndexUnavailableError,
+    RerankerUnavailableError,
+    UnavailableError,
+)
 from bookwheel.telemetry import UPSTREAM_CALLS, UPSTREAM_OPEN
 
 FAILURES = 3  # in a row, before a part is left alone
@@ -39,20 +44,20 @@ class Part:
     async def call(self, work: Callable[[], Awaitable[T]]) -> T:
         """What `work` returns. Raises `unavailable`, and what else `work` raises."""
         if not self._breaker.is_open:
-            return await self._attempt(work)
+            return await self._attempt(work, self._breaker.begin())
         if not self._breaker.wait():
-            _keep(asyncio.create_task(self._try_again(work)))
+            _keep(asyncio.create_task(self._try_again(work, self._breaker.begin())))
         UPSTREAM_CALLS.labels(self.name, "open").inc()
         raise self._unavailable(f"{self.name} failed several times in a row and is left alone for a moment.")
 
-    async def _try_again(self, work: Callable[[], Awaitable[object]]) -> None:
+    async def _try_again(self, work: Callable[[], Awaitable[object]], ticket: int) -> None:
         try:
-            await self._attempt(work)
+            await self._attempt(work, ticket)
         except UnavailableError:  # as before
             return
 
-    async def _attempt(self, work: Callable[[], Awaitable[T]]) -> T:
-        ticket, good, result = self._breaker.begin(), None, "left"
+    async def _attempt(self, work: Callable[[], Awaitable[T]], ticket: int) -> T:
+        good, result = None, "left"
         try:
             found = await in_time(work(), self._seconds)
             good, result = True, "ok"
@@ -76,6 +81,7 @@ class SearchParts:
     embed: Part
     dense: Part
     keyword: Part
+    rerank: Part
 
     @classmethod
     def within(cls, seconds: float) -> "SearchParts":
@@ -84,6 +90,7 @@ class SearchParts:
             embed=Part("embed", unavailable=EmbedderUnavailableError, seconds=seconds),
             dense=Part("search.dense", unavailable=IndexUnavailableError, seconds=seconds),
             keyword=Part("search.keyword", unavailable=IndexUnavailableError, seconds=seconds),
+            rerank=Part("rerank", unavailable=RerankerUnavailableError, seconds=seconds),
         )
 
 

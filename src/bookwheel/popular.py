@@ -6,20 +6,21 @@ each time that it was asked, so that keeping it ready never costs more answers t
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
+from cachetools import TTLCache
 
 from bookwheel.answer import answer, chosen
 from bookwheel.background import patience, waited
-from bookwheel.caching import kept
+from bookwheel.caching import is_settled, kept
 from bookwheel.errors import BookwheelError
 from bookwheel.kept_answers import answer_key, dies_in
 from bookwheel.ports import Ports
-from bookwheel.telemetry import REFRESHED
+from bookwheel.telemetry import ERRORS, REFRESHED
 from bookwheel.types import Ask, AskedQuestion, Freshness, Question, Scope
 
 NOTE_SECONDS = 2.0  #: between writes of the counts
@@ -29,6 +30,10 @@ AHEAD_SECONDS = 30.0  #: so long before its death an answer is made anew
 AT_LEAST = 3  #: times that a question was asked
 DAY_SECONDS = 86_400.0
 FORGET_DAYS, FORGOTTEN_AT_ONCE = 7, 10_000
+
+IN_VAIN_SECONDS = 3_600.0  #: that a question is left alone whose new answer could not be kept
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -54,7 +59,19 @@ async def note_asked(ports: Ports, stop: asyncio.Event) -> None:
         ports.caches.asked.clear()
         if asked:
             with patience("popular"):
-                await ports.asked.note(asked)
+                await _told_if_wrong(ports.asked.note(asked))
+
+
+async def _told_if_wrong(work: Awaitable[T]) -> T | None:
+    """What the work gives; one question that cannot be counted or answered must not end what keeps the others."""
+    try:
+        return await work
+    except BookwheelError:
+        raise
+    except Exception as error:
+        log.exception("popular questions", error=type(error).__name__)
+        ERRORS.labels("popular", type(error).__name__).inc()
+        return None
 
 
 async def warm(ports: Ports) -> int:
@@ -66,25 +83,30 @@ async def warm(ports: Ports) -> int:
 async def refresh_popular(ports: Ports, stop: asyncio.Event) -> None:
     """Keep what is popular ready until `stop` is set; where nothing is counted any more, forget what was."""
     days = FORGET_DAYS if ports.caches.policy.popular else 0
+    in_vain: TTLCache[str, None] = TTLCache(maxsize=1_000, ttl=IN_VAIN_SECONDS)
     while await waited(LOOK_SECONDS, stop):
         for one in await _popular(ports):
             if stop.is_set():
                 return
-            with patience("popular"):
-                await refresh(one, ports)
+            if one.key not in in_vain:
+                with patience("popular"):
+                    if await _told_if_wrong(refresh(one, ports)) is False:
+                        in_vain[one.key] = None
         with patience("popular"):
             await ports.asked.forget(older_than_seconds=days * DAY_SECONDS, limit=FORGOTTEN_AT_ONCE)
 
 
-async def refresh(one: AskedQuestion, ports: Ports) -> bool:
-    """Answer it anew if its kept answer is dead or about to die; returns whether it was. What cannot be answered any
-    more, because a store is gone, is left alone."""
+async def refresh(one: AskedQuestion, ports: Ports) -> bool | None:
+    """Answer it anew if its kept answer is dead or about to die. True when it was, False when that was in vain: what
+    came cannot be kept, or nobody can answer it any more; None when there was nothing to do."""
     scope = _scope(one)
     try:
         ask = await _ask(one.request, scope, ports)
-        ahead = AHEAD_SECONDS if ports.caches.policy.answer_seconds > 2 * AHEAD_SECONDS else 0.0
-        if await dies_in(one.key, ask, scope=scope, ports=ports) > ahead or not await ports.asked.refreshed(one.key):
+        model = chosen(ask, ports).model
+        if answer_key(ask, model, scope=scope, ports=ports) != one.key:  # asked under other settings
             return False
+        if not await _is_due(one, ask, scope=scope, ports=ports):
+            return None
         await answer(ask, scope=scope, ports=ports)
     except BookwheelError as error:
         if error.retryable:
@@ -92,7 +114,16 @@ async def refresh(one: AskedQuestion, ports: Ports) -> bool:
         log.info("popular question not answered", reason=error.message)
         return False
     REFRESHED.inc()
-    return True
+    return await dies_in(one.key, ask, scope=scope, ports=ports) > 0
+
+
+async def _is_due(one: AskedQuestion, ask: Ask, *, scope: Scope, ports: Ports) -> bool:
+    """It dies soon, what is made now can be kept, and somebody asked since it was made ahead of time last."""
+    ahead = AHEAD_SECONDS if ports.caches.policy.answer_seconds > 2 * AHEAD_SECONDS else 0.0
+    if await dies_in(one.key, ask, scope=scope, ports=ports) > ahead:
+        return False
+    assert ask.freshness is not None  # noqa: S101 - `_ask` gives it
+    return await is_settled(ask.freshness, scope=scope, ports=ports) and await ports.asked.refreshed(one.key)
 
 
 async def _popular(ports: Ports) -> Sequence[AskedQuestion]:

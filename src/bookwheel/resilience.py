@@ -28,6 +28,7 @@ from bookwheel.telemetry import UPSTREAM_CALLS, UPSTREAM_OPEN, UPSTREAM_RETRIES,
 ATTEMPTS = 3
 BACKOFF_SECONDS = 0.2  # before the second attempt, with as much again by chance; doubled for each further one
 WAITING_PER_CALL = 4  # callers in the queue for each call at once
+LONGEST_WAIT_SECONDS = 3_600.0  # that a server may ask for
 TOO_MANY_REQUESTS = 429
 PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})  # statuses after which the same may succeed
 
@@ -59,6 +60,10 @@ class _AttemptError(Exception):
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.error.message)
         self.failure = failure
+
+
+class _SpentError(Exception):
+    """The deadline passed while items were coming: the answer was long, or whoever reads it slow."""
 
 
 class Upstream:
@@ -134,16 +139,23 @@ class Upstream:
     async def _flow(self, open: Callable[[], AsyncGenerator[T, None]], deadline: float) -> AsyncGenerator[T, None]:
         """The items of one attempt. Raises _AttemptError."""
         with self._trial() as answered:
+            came = False
             async with aclosing(open()) as items:
-                while (item := await self._next(items, deadline)) is not _END:
+                while (item := await self._next(items, deadline, came=came)) is not _END:
                     if item:
+                        came = True
                         answered()
                         yield item
 
-    async def _next(self, items: AsyncIterator[T], deadline: float) -> T | _End:
+    async def _next(self, items: AsyncIterator[T], deadline: float, *, came: bool) -> T | _End:
         left = deadline - self._clock()
-        async with asyncio.timeout(min(self._stall_seconds, left)):
-            return await anext(items, _END)
+        try:
+            async with asyncio.timeout(min(self._stall_seconds, left)):
+                return await anext(items, _END)
+        except TimeoutError as error:
+            if came and left < self._stall_seconds:
+                raise _SpentError from error
+            raise
 
     @asynccontextmanager
     async def _place(self, deadline: float) -> AsyncIterator[None]:
@@ -193,6 +205,9 @@ class Upstream:
     def _failure(self, error: Exception) -> Failure | None:
         if isinstance(error, TimeoutError):
             return self._silence()
+        if isinstance(error, _SpentError):
+            late = self._unavailable(f"{self.name} wrote for longer than {self._deadline_seconds:g} s.")
+            return Failure(error=late, retryable=False, broken=False)
         if broke_while_connecting(error):
             lost = self._unavailable(f"{self.name} failed: the connection broke as it was made.")
             return Failure(error=lost, retryable=True, broken=True)
@@ -242,9 +257,9 @@ class Upstream:
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            if extra:
+            if extra:  # before anything is awaited: a second cancellation must not keep the place
                 extra.leave()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _first_success(tasks: "set[asyncio.Task[T]]") -> T:
@@ -292,8 +307,9 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds that a server asks to wait, by a number or an HTTP date; None when it does not say, or not clearly."""
     given = (headers.get("retry-after") or "").strip()
     if given.replace(".", "", 1).isdecimal():
-        return float(given)
+        return min(float(given), LONGEST_WAIT_SECONDS)
     try:
-        return max(0.0, parsedate_to_datetime(given).timestamp() - time.time())
-    except ValueError:
+        seconds = parsedate_to_datetime(given).timestamp() - time.time()
+    except (ValueError, OverflowError):
         return None
+    return min(max(0.0, seconds), LONGEST_WAIT_SECONDS)

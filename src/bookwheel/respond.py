@@ -36,8 +36,9 @@ log = structlog.get_logger()
 class Narrator(Protocol):
     """Who knows the shapes in which a response is told."""
 
-    def tell(self, kept: ModelResponse, *, ports: Ports) -> AsyncGenerator[ResponseEvent, None]:
-        """The events behind those of its creation; the last one has a `response` that has ended."""
+    def tell(self, kept: ModelResponse, *, ports: Ports, told: int = 0) -> AsyncGenerator[ResponseEvent, None]:
+        """The events behind those of its creation; the last one has a `response` that has ended. Where events were
+        `told` before, the same are told again as far as can be: nothing is taken from a cache then."""
         ...
 
     def failure(self, kept: ModelResponse, error: BookwheelError, *, number: int) -> ResponseEvent:
@@ -82,7 +83,7 @@ async def _write(
 ) -> bool:
     if kept.attempts > MAX_ATTEMPTS:
         raise BrokenOffError(f"The answer was not finished in {MAX_ATTEMPTS} attempts. Ask again.")
-    async with aclosing(narrator.tell(kept, ports=ports)) as events:
+    async with aclosing(narrator.tell(kept, ports=ports, told=len(told))) as events:
         async for event in events:
             number = event["sequence_number"]
             if number < len(told):

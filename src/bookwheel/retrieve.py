@@ -46,7 +46,10 @@ async def retrieve(
         return await _search(question, scope=scope, space=space, ports=ports)
     looked_up: Mapping[str, bytes] = {}
     if freshness.read:
-        keys = [search_key(question, scope=scope, space=space), embedding_key(question.text, space=space, scope=scope)]
+        keys = [
+            search_key(question, scope=scope, space=space, ports=ports),
+            embedding_key(question.text, space=space, scope=scope),
+        ]
         looked_up = await kept(keys, ports=ports)
         found = await kept_search(question, looked_up, scope=scope, space=space, freshness=freshness, ports=ports)
         if found is not None:

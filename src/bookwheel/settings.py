@@ -59,7 +59,7 @@ class Settings(BaseSettings):
     search_part_seconds: float = Field(
         2.0,
         gt=0,
-        description="Longest time that a search waits for its embedding, its vectors or its keywords; it goes on"
+        description="Longest time that a search waits for its embedding, vectors, keywords or reranker; it goes on"
         " without what takes longer.",
     )
     upstream_timeout_seconds: float = Field(

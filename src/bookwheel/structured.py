@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Annotated, Any
 
+import orjson
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, ValidationError, best_match
 from jsonschema.validators import extend
@@ -39,6 +40,7 @@ def check_schema(schema: Any, *, param: str) -> Mapping[str, Any]:
         raise InvalidRequestError(f"{param} must be a JSON schema: an object.", param=param)
     _steps.set(0)
     try:
+        orjson.dumps(schema)  # as it is kept: it goes less deep than Python
         if len(json.dumps(schema)) > MAX_SCHEMA_CHARACTERS:
             raise InvalidRequestError(f"{param} has more than {MAX_SCHEMA_CHARACTERS:,} characters.", param=param)
         Draft202012Validator.check_schema(schema)
@@ -46,7 +48,7 @@ def check_schema(schema: Any, *, param: str) -> Mapping[str, Any]:
             _Validator(schema).is_valid(None)  # a circle at its root shows with any value
     except SchemaError as error:
         problem = f"is no JSON schema: {error.message[:TOLD_CHARACTERS]}."
-    except RecursionError:
+    except (RecursionError, orjson.JSONEncodeError):
         problem = "is nested too deep, or refers to itself without end."
     if problem is not None:
         raise InvalidRequestError(f"{param} {problem}", param=param)

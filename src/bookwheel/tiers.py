@@ -48,7 +48,8 @@ class TieredCache:
         if missing := [key for key in keys if key not in found]:
             nothing: Mapping[str, bytes] = {}
             sealed = await self._ask(lambda: self.shared.get(missing), nothing)
-            found |= {key: await self._opened(key, value) for key, value in sealed.items()}
+            whole = {key: value for key, value in sealed.items() if len(value) >= _EXPIRY.size}
+            found |= {key: await self._opened(key, value) for key, value in whole.items()}
         return found
 
     async def put(self, values: Mapping[str, bytes], *, seconds: float) -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 SWEEP_SECONDS = 1.0
 TEND_SECONDS = 2.0
 CLEAN_SECONDS = 10.0
+CACHE_SECONDS = 60.0  # between sweeps of the shared cache, which look at all of it
 PAUSE_SECONDS = 0.5  # after the database was away
 
 log = structlog.get_logger()
@@ -61,7 +62,8 @@ class Worker:
             tasks.create_task(follow(self.ports, self.stop))
             tasks.create_task(run_sources(self.ports, self.settings, self.stop, self.name))
             tasks.create_task(deliver_webhooks(self.ports, self.settings, self.stop))
-            tasks.create_task(refresh_popular(self.answering, self.stop))
+            jobs.append(tasks.create_task(refresh_popular(self.answering, self.stop)))
+            tasks.create_task(self._sweep_cache())
             tasks.create_task(run_responses(self.answering, self.settings, self.stop, self.name, narrator=_narrator))
             await self.stop.wait()
             for job in jobs:
@@ -117,14 +119,17 @@ class Worker:
                 for done in await self.ports.vectors.tend(self.ports.space, idle=idle):
                     log.info("vector index tended", done=done)
 
+    async def _sweep_cache(self) -> None:
+        while await waited(CACHE_SECONDS, self.stop):
+            with patience("cache"):
+                await self.ports.caches.cache.sweep()
+
     async def _clean(self) -> None:
         while await waited(CLEAN_SECONDS, self.stop):
             await asyncio.to_thread(give_back)
             with patience("expiry"):
                 for kind, count in (await remove_expired(self.ports)).items():
                     log.info("expired", kind=kind, count=count)
-            with patience("cache"):
-                await self.ports.caches.cache.sweep()
             with patience("clean"):
                 removed = await remove_dead_blobs(self.ports)
                 if removed:

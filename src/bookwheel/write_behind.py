@@ -43,7 +43,10 @@ class WriteBehind:
 
     async def remove(self, keys: Sequence[str]) -> None:
         """See ports.Cache. What is being written just now is written first."""
-        await self.flush()
+        for key in keys:
+            self._waiting.pop(key, None)
+        if self._flushing is not None:
+            await asyncio.shield(self._flushing)
         await self._cache.remove(keys)
 
     async def append(self, group: str, member: bytes, *, seconds: float, keep: int) -> None:

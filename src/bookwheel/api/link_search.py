@@ -42,12 +42,12 @@ async def search_by_link(
     found = await found_for(_body({**asked, "filter": _filter(filter)}), control, ports=ports, scope=scope)
     tag = _tag(found)
     headers = {
-        **cache_headers(found.cached, control),
+        "cache-status": cache_headers(found.cached, control)["cache-status"],  # no age: it was found to hold just now
         "etag": tag,
         "cache-control": _keeping(found, scope, settings),
         "vary": "authorization",
     }
-    if tag in {one.strip().removeprefix("W/") for one in if_none_match.split(",")}:
+    if {"*", tag.removeprefix("W/")} & {one.strip().removeprefix("W/") for one in if_none_match.split(",")}:
         return Response(status_code=304, headers=headers)
     return JSON(results_object(found), headers=headers)
 
@@ -68,13 +68,13 @@ def _filter(text: str | None) -> Any:
 
 
 def _tag(found: Found) -> str:
-    """Of the passages and their scores; times do not count."""
+    """Of the passages and their scores; it is weak, since times do not count."""
     parts = [
         (hit.chunk_id, round(float(hit.score), 6), hit.updated_at.timestamp(), dict(hit.attributes))
         for hit in found.hits
     ]
     data = orjson.dumps([parts, found.warnings, found.degraded], option=orjson.OPT_SORT_KEYS)
-    return f'"{hashlib.blake2b(data, digest_size=16).hexdigest()}"'
+    return f'W/"{hashlib.blake2b(data, digest_size=16).hexdigest()}"'
 
 
 def _keeping(found: Found, scope: Scope, settings: Settings) -> str:

@@ -6,7 +6,7 @@ found is always kept in the finished object, and shown to those who ask for it.
 
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import time
 from typing import Any
 
@@ -89,11 +89,13 @@ def creation(kept: ModelResponse) -> list[ResponseEvent]:
     return [telling.whole("created"), *([telling.whole("queued")] if kept.background else [])]
 
 
-async def tell(kept: ModelResponse, *, ports: Ports) -> AsyncGenerator[ResponseEvent, None]:
+async def tell(kept: ModelResponse, *, ports: Ports, told: int = 0) -> AsyncGenerator[ResponseEvent, None]:
     """The events of a kept response behind those of its creation. Raises BookwheelError."""
     asked = ResponseCreate.model_validate(kept.request)
     scope = Scope(tenant_id=kept.tenant_id, principals=frozenset(kept.principals))
     control = CacheControl(as_of=time(), **kept.request.get("cache", {}))
+    if told > len(creation(kept)):  # what another worker began comes out the same only if it is written again
+        control = replace(control, read=False)
     wanted = await resolved(asked, control, ports=ports, scope=scope)
     async with aclosing(tell_wanted(kept, wanted, ports=ports)) as events:
         async for event in events:

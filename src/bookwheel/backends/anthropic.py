@@ -144,7 +144,7 @@ class AnthropicGenerator:
                 raise _BrokenAnswerError("the answer broke off")
         if stop == "refusal":
             raise _RefusedAnswerError
-        if not wrote:
+        if not wrote and stop != "max_tokens":  # a model that thinks may come to its limit before the first word
             raise _BrokenAnswerError(f"the answer is empty, ended by {stop!r}")
         ends.append(stop or "")
 

@@ -95,7 +95,7 @@ def _scores(answer: Any, *, count: int) -> list[float]:
     """In the order of the request. Raises RerankerUnavailableError for an answer of another shape."""
     try:
         found = {int(one["index"]): float(one["relevance_score"]) for one in answer["results"]}
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise _unusable("it has no results with index and relevance_score") from error
     if found.keys() != set(range(count)) or not all(map(math.isfinite, found.values())):
         raise _unusable(f"it does not score each of {count} documents")

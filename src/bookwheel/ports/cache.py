@@ -72,6 +72,7 @@ class Caches:
     cache: Cache
     questions: EarlierQuestions
     policy: AnswerPolicy
-    settled: MutableMapping[UUID, int]  #: of stores: the version whose changes this process's keyword index holds
+    #: Of stores: a version, and the position from which on this process's keyword index holds its changes.
+    settled: MutableMapping[UUID, tuple[int, int]]
     asked: MutableMapping[str, AskedQuestion]  #: since they were noted last, by key
     pending: MutableMapping[str, Future[None]]  #: answers being written, by key; each ends with its answer

@@ -103,3 +103,4 @@ class AnswerPolicy:
     fresh_seconds: float = 60.0
     similarity: float = 0.9
     popular: int = 100  #: questions that are kept ready
+    manner: str = ""  #: stands for the settings that decide how answers are written and searches ranked

@@ -105,7 +105,7 @@ class OpenAIGenerator:
             raise BrokenAnswerError("the answer broke off")
         if finish == "content_filter":
             raise RefusedAnswerError("withheld the answer: its content filter does not like it")
-        if not wrote:
+        if not wrote and finish != "length":  # a model that thinks may come to its limit before the first word
             raise BrokenAnswerError(f"the answer is empty, ended by {finish!r}")
         ends.append(finish)
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from psycopg.types.json import Jsonb
+from psycopg.types.json import Json
 
 from bookwheel.backends.postgres.database import Database
 from bookwheel.errors import NotFoundError
@@ -11,7 +11,7 @@ from bookwheel.types import AskedQuestion, Keep, Scope, Tenant
 
 NOTE = """
 INSERT INTO asked_questions (key, tenant_id, request, times)
-SELECT asked.* FROM unnest(%s::text[], %s::uuid[], %s::jsonb[], %s::bigint[]) AS asked (key, tenant_id, request, times)
+SELECT asked.* FROM unnest(%s::text[], %s::uuid[], %s::json[], %s::bigint[]) AS asked (key, tenant_id, request, times)
 JOIN tenants ON tenants.id = asked.tenant_id ORDER BY asked.key
 ON CONFLICT (key) DO UPDATE SET times = asked_questions.times + excluded.times, asked_at = now()
 """
@@ -65,7 +65,7 @@ class PostgresAskedQuestions:
         columns = (
             [one.key for one in asked],
             [one.tenant_id for one in asked],
-            [Jsonb(one.request) for one in asked],
+            [Json(one.request) for one in asked],
             [one.times for one in asked],
         )
         async with self.database.connection() as connection:

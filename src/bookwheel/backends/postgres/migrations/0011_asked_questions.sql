@@ -5,7 +5,7 @@ ALTER TABLE tenants ADD COLUMN generator text;
 CREATE TABLE asked_questions (
     key text PRIMARY KEY,
     tenant_id uuid NOT NULL REFERENCES tenants ON DELETE CASCADE,
-    request jsonb NOT NULL,
+    request json NOT NULL, -- not jsonb, which refuses what a question may hold
     times bigint NOT NULL,
     asked_at timestamptz NOT NULL DEFAULT now(),
     refreshed_at timestamptz
