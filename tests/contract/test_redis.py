@@ -27,6 +27,9 @@ FULL = ("--maxmemory", "2mb", "--maxmemory-policy", "noeviction")
 RECOVERY_SECONDS = 10.0
 
 
+BUSY_SECONDS = 30.0  # that a machine may be too busy to answer where nothing is to be away
+
+
 @pytest.fixture(scope="module")
 def redis() -> Iterator[RedisServer]:
     """A server for all tests that do not break it; it wants a password."""
@@ -35,9 +38,9 @@ def redis() -> Iterator[RedisServer]:
 
 
 @asynccontextmanager
-async def in_redis(url: str) -> AsyncIterator[RedisCache]:
+async def in_redis(url: str, **options: float) -> AsyncIterator[RedisCache]:
     """A cache that is closed at the end."""
-    cache = RedisCache(url)
+    cache = RedisCache(url, **options)
     try:
         yield cache
     finally:
@@ -50,13 +53,13 @@ class TestRedis(CacheContract):
     @pytest.fixture
     async def cache(self, redis: RedisServer) -> AsyncIterator[Cache]:
         """Shared by the tests."""
-        async with in_redis(redis.url) as cache:
+        async with in_redis(redis.url, patience_seconds=BUSY_SECONDS) as cache:
             yield cache
 
     @pytest.fixture
     async def beside(self, redis: RedisServer) -> AsyncIterator[Cache]:
         """Over other connections."""
-        async with in_redis(redis.url) as cache:
+        async with in_redis(redis.url, patience_seconds=BUSY_SECONDS) as cache:
             yield cache
 
     @pytest.fixture

@@ -149,6 +149,16 @@ async def test_each_view_and_manner_has_its_own(library: Library) -> None:
     assert (await library.ask()).cached is not None
 
 
+async def test_an_answer_shows_its_document_as_it_is(library: Library) -> None:
+    """New attributes of a document that it rests on show at once, though every passage is still there."""
+    first = await library.ask()
+    await library.ports.documents.update(
+        first.found.hits[0].document_id, scope=library.desk.scope(library.store), attributes={"kind": "mammal"}
+    )
+    second = await library.ask()
+    assert (second.cached, second.found.hits[0].attributes) == (None, {"kind": "mammal"})
+
+
 @pytest.mark.parametrize("change", ["update", "delete", "close", "attributes"])
 async def test_an_answer_dies_with_what_it_rests_on(library: Library, change: str) -> None:
     """At once, whatever the policy allows for new documents."""
@@ -274,12 +284,13 @@ async def test_a_search_is_kept_until_its_store_changes(library: Library) -> Non
     assert len(third.hits) == len(first.hits) + 1
 
 
-async def test_a_damaged_entry_is_none(library: Library) -> None:
-    """Whatever a shared cache gives back."""
+@pytest.mark.parametrize("entry", [b"{not json", b"[]", b"{}", b'{"at": "x"}', b'{"at": 1, "answer": {"found": 7}}'])
+async def test_a_damaged_entry_is_none(library: Library, entry: bytes) -> None:
+    """Whatever a shared cache gives back: damaged, or of another release."""
     await library.ask()
     cache = library.ports.caches.cache
     held = [key for _, key in cache._held if key.startswith("answer:")]  # type: ignore[attr-defined]
-    await cache.put(dict.fromkeys(held, b"{not json"), seconds=60)
+    await cache.put(dict.fromkeys(held, entry), seconds=60)
     assert (await library.ask()).cached is None
 
 

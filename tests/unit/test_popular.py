@@ -247,3 +247,25 @@ async def test_a_process_warms_up(library: Library) -> None:
     ask = await an_ask(library)
     scope = library.desk.scope(library.store)
     assert await kept_answer(ask, model=library.writer.model, scope=scope, ports=library.ports)
+
+
+async def test_one_question_that_cannot_be_asked_again_ends_nothing(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one that another release wrote down in another shape: the next one is answered all the same."""
+    await noted(library)
+    (whole,) = await library.ports.asked.popular(limit=9, at_least=1, within_seconds=DAY_SECONDS)
+    strange = replace(whole, key="strange", request={**whole.request, "question": {"unknown": 1}})
+    stop = asyncio.Event()
+
+    async def both(**_: object) -> list[AskedQuestion]:
+        return [strange, whole]
+
+    monkeypatch.setattr(library.ports.asked, "popular", both)
+    monkeypatch.setattr(popular, "LOOK_SECONDS", 0.01)
+    task = asyncio.create_task(refresh_popular(library.ports, stop))
+    async with asyncio.timeout(10):
+        while not library.writer.asked:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
+        stop.set()
+        await task

@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 
 from bookwheel.breaker import Breaker
 from bookwheel.errors import EmbedderUnavailableError, OverloadedError
-from bookwheel.resilience import Failure, Upstream
+from bookwheel.resilience import LONGEST_WAIT_SECONDS, Failure, Upstream, retry_after
 
 NAME = "test:upstream"
 
@@ -416,3 +416,28 @@ async def test_a_connection_that_breaks_as_it_is_made_is_the_upstreams_failure()
     assert await an_upstream().call(connect) == "fine"
     with pytest.raises(AttributeError, match="ours"):
         await an_upstream().call(slip)
+
+
+async def test_readers_who_are_slow_are_no_fault_of_the_upstream() -> None:
+    """An answer whose reader takes longer than the deadline ends for him; the breaker stays closed for the others."""
+    upstream = an_upstream(deadline_seconds=0.05, stall_seconds=0.04)
+
+    async def flowing() -> AsyncGenerator[str, None]:
+        while True:
+            yield "piece"
+            await asyncio.sleep(0)
+
+    async def read_slowly() -> None:
+        async for _ in upstream.stream(flowing):
+            await asyncio.sleep(0.01)
+
+    for _ in range(6):
+        with pytest.raises(EmbedderUnavailableError, match="wrote for longer"):
+            await read_slowly()
+    assert [item async for item in upstream.stream(Work("fine").items)] == ["fine"]
+
+
+@pytest.mark.parametrize("given", ["9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT", f"Fri, 31 Dec 2026 {'9' * 20}:0:0"])
+def test_no_server_makes_us_wait_for_ever(given: str) -> None:
+    """However long it asks us to."""
+    assert (retry_after({"retry-after": given}) or 0) <= LONGEST_WAIT_SECONDS

@@ -20,7 +20,7 @@ except ImportError as error:
     ) from error
 
 PATIENCE_SECONDS = 1.0  # a cache that is slower is away
-SOCKET_SECONDS = 0.5  # for connecting, and for each answer
+SOCKET_SHARE = 0.5  # of it: for connecting, and for each answer
 CONNECTIONS = 32
 VALUES, GROUPS = "bookwheel:value:", "bookwheel:group:"
 PLACES = 1_000_000  # a member's number is the clock's milliseconds, times this, and its place in the millisecond
@@ -38,15 +38,17 @@ class RedisCache:
 
     name = "redis"
 
-    def __init__(self, url: str) -> None:
-        """Connects when it is first asked. Raises SettingsError."""
+    def __init__(self, url: str, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
+        """Connects when it is first asked. A server that takes longer than this is away. Raises SettingsError."""
+        self._patience_seconds = patience_seconds
+        socket_seconds = patience_seconds * SOCKET_SHARE
         try:
             pool = BlockingConnectionPool.from_url(
                 url,
                 max_connections=CONNECTIONS,
-                timeout=SOCKET_SECONDS,
-                socket_timeout=SOCKET_SECONDS,
-                socket_connect_timeout=SOCKET_SECONDS,
+                timeout=socket_seconds,
+                socket_timeout=socket_seconds,
+                socket_connect_timeout=socket_seconds,
                 retry=Retry(NoBackoff(), 0),  # a broken connection is noticed, and made anew, before it is used
                 protocol=2,
             )
@@ -111,7 +113,7 @@ class RedisCache:
         """Raises CacheUnavailableError, in time. Without the cause: a server may repeat in its error what it was sent,
         and that may be the password."""
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(self._patience_seconds):
                 yield
         except (RedisError, OSError) as error:  # asyncio's TimeoutError is an OSError
             raise CacheUnavailableError(

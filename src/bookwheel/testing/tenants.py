@@ -1,5 +1,6 @@
 """The contracts of ports.Tenants and ports.AskedQuestions."""
 
+from dataclasses import replace
 from uuid import uuid4
 
 from bookwheel.testing.contract import PortsContract
@@ -65,6 +66,12 @@ class AskedQuestionsContract(PortsContract):
         assert await desk.ports.asked.forget(older_than_seconds=-1.0, limit=1) == 1
         await desk.ports.asked.forget(older_than_seconds=-1.0, limit=MANY)
         assert not {one.key for one in asked} & {one.key for one in await _popular(desk)}
+
+    async def test_any_text_may_be_asked(self, desk: Desk) -> None:
+        """Also what a database may refuse as text."""
+        asked = replace(_asked(desk, 5), request={"text": "nul \x00 and 😀"})
+        await desk.ports.asked.note([asked])
+        assert [one.request for one in await _popular(desk) if one.key == asked.key] == [asked.request]
 
     async def test_nothing_asked_is_no_fault(self, desk: Desk) -> None:
         """Whoever notes need not look whether there is something to note."""
