@@ -50,6 +50,7 @@ The JSON schema:
 
 _SAYERS = ("user", "assistant")
 _CITED = re.compile(r"(?:\s*\[\d+\])+\s*$")
+_HELD = 200  # characters of a text that may still say that nothing was found: more is passed on
 _MARKS = re.compile(r"[\s\d\[\]\"'`*_“”„«».]*")  # what may stand behind that sentence, in whatever pieces
 _AROUND = " \t\r\n\"'`*_“”„«»."
 _FENCE_LIKE = re.compile(r"<(?=\s*/?\s*passage)", re.IGNORECASE)
@@ -159,7 +160,7 @@ def _harmless(text: str) -> str:
 class NotFoundWatch:
     """Passes a model's text on, but for the sentence that says that the documents do not say.
 
-    Text is held back only as long as it may still become that sentence.
+    Text is held back only as long as it may still become that sentence, and never more than 200 characters of it.
     """
 
     def __init__(self) -> None:
@@ -170,6 +171,8 @@ class NotFoundWatch:
         if self._held is None:
             return text
         self._held += text
+        if len(self._held) > _HELD:
+            return self.finish(may_be_it=False)
         begun, whole = _bare(self._held), _bare(NOT_FOUND)
         if whole.startswith(begun) or (begun.startswith(whole) and _MARKS.fullmatch(begun, len(whole))):
             return ""

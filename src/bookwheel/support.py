@@ -1,11 +1,13 @@
 """Whether a sentence rests on the passages: the passages found, the sentences in them, and what speaks against it.
 
-A sentence that stands in a passage word for word is supported and costs a lookup. Any other is compared with the
-sentences of all passages: the few (of at most three hits) that cover most of its content words are its support, rare
-words weighing more. It is unsupported where too little is covered, a number or name is missing or stands where the
-support has another one, or the support says the opposite. Rules and their figures: docs/decisions/0011-grounding.md.
+A sentence that stands in a passage word for word, with its signs and units, is supported and costs a lookup. Any other
+is compared with the sentences of all passages: the few (of at most three hits) that cover most of its content words are
+its support, rare words weighing more. It is unsupported where too little is covered, a number or name is missing or
+stands where the support has another one, a number has another unit, two things changed places, or the support says the
+opposite. Rules and their figures: docs/decisions/0011-grounding.md.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,9 +18,11 @@ from typing import Literal
 
 from bookwheel.claims import claims, plain
 from bookwheel.evidence import Part, Passage
+from bookwheel.measures import mismatched
 from bookwheel.names import has, names, opening_name, tokens
+from bookwheel.places import swapped
 from bookwheel.polarity import contradicts, opposed
-from bookwheel.quantities import keys_of, quantities, stands
+from bookwheel.quantities import keys_of, normalised, quantities, stands
 from bookwheel.sentences import Span, words
 from bookwheel.terms import in_order, terms
 from bookwheel.types import Hit
@@ -38,6 +42,11 @@ SWAPPED = 8  # words at most that stand in place of others
 SCRAP = 4  # words in a row: fewer prove nothing by standing in a passage
 AS_GOOD = 0.05  # a hinted passage this near the best is kept
 NAME_WEIGHT = 1.5  # of a number or a name, against a word
+
+_CUT_BEFORE = re.compile(r"\d[.,'’ \u00a0\u2009\u202f]$")  # before a number: it is the end of a longer one
+_CUT_BEHIND = re.compile(
+    r"[.,'’]\d|[ \u00a0\u2009\u202f]\d{3}(?!\d)|[ -](?:thousand|million|billion|trillion)\b|[千万億兆]"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,15 +86,17 @@ class Grounder:
             return False
         passage, own = self._passages[number - 1], [word for word, _, _ in words(claim)]
         wanted = f" {' '.join(own)} "
-        return wanted in (passage.joined if len(own) >= SCRAP else passage.wholes)
+        if wanted not in (passage.joined if len(own) >= SCRAP else passage.wholes):
+            return False
+        return _is_quoted(claim, passage, wanted)
 
     def _verbatim(self, claim: str, hints: Sequence[int]) -> Verdict | None:
         """The verdict where the claim stands in a passage: all hints where it does, or the first other hit."""
         wanted = f" {' '.join(word for word, _, _ in words(claim))} "
-        found = [hint for hint in hints if wanted in self._passages[hint - 1].joined]
+        found = [hint for hint in hints if _is_quoted(claim, self._passages[hint - 1], wanted)]
         if not found:
             numbers = range(1, len(self._passages) + 1)
-            found = [number for number in numbers if wanted in self._passages[number - 1].joined][:1]
+            found = [number for number in numbers if _is_quoted(claim, self._passages[number - 1], wanted)][:1]
         if not found:
             return None
         spans = tuple(self._passages[number - 1].span_of(wanted) for number in found)
@@ -169,14 +180,15 @@ class Grounder:
     ) -> tuple[tuple[Reason, ...], tuple[str, ...]]:
         """What speaks against the claim, and the texts whose meaning may still speak for it."""
         reasons: list[Reason] = []
-        if not cover.has_numbers(claim):
+        sources = [part.text for part in cover.parts]
+        if not cover.has_numbers(claim) or (claim.numbers and mismatched(claim.text, sources)):
             reasons.append("numbers")
         if not cover.has_names(claim) or self._is_foreign(claim.opening, cover):
             reasons.append("names")
         for reason in _replaced(claim, cover):
             if reason not in reasons:
                 reasons.append(reason)
-        if contradicts(claim.text, " \n".join(part.text for part in cover.parts)):
+        if contradicts(claim.text, " \n".join(sources)) or swapped(claim.text, sources[0]):
             reasons.append("meaning")
         if reasons:
             return tuple(reasons), ()
@@ -202,6 +214,21 @@ def _at_hand(passages: Sequence[Passage], parts: Sequence[Part]) -> Iterator[Par
     for passage in passages:
         if len(taken) < HITS or id(passage) in taken:
             yield from passage.parts
+
+
+def _is_quoted(claim: str, passage: Passage, wanted: str) -> bool:
+    """Whether the claim's words stand in the passage, and no number, sign or unit is cut or changed."""
+    if wanted not in passage.joined:
+        return False
+    if not any(letter.isdigit() for letter in claim):
+        return True
+    start, end = passage.span_of(wanted)
+    text = passage.hit.text
+    if _CUT_BEFORE.search(text, max(0, start - 2), start) and text[start].isdigit():
+        return False
+    if text[end - 1].isdigit() and _CUT_BEHIND.match(text, end):
+        return False
+    return not mismatched(claim, [text[max(0, start - 2) : end + 2]])
 
 
 class _Claim:
@@ -269,7 +296,7 @@ class _Cover:
 
 def _replaced(claim: _Claim, cover: _Cover) -> Iterator[Reason]:
     """Names, numbers and directions that stand where the best sentence, otherwise alike, has other ones."""
-    own, theirs = tokens(claim.text), tokens(cover.parts[0].text)
+    own, theirs = tokens(normalised(claim.text)), tokens(normalised(cover.parts[0].text))
     folded, their_folded = [word.casefold() for word, _ in own], [word.casefold() for word, _ in theirs]
     codes = SequenceMatcher(None, folded, their_folded, autojunk=False).get_opcodes()
     if sum(b - a for kind, a, b, _, _ in codes if kind == "equal") < ALIKE * len(own):

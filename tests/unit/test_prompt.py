@@ -1,6 +1,7 @@
 """Rules of the prompt: what fits, in which order, and whose words are whose."""
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -214,6 +215,16 @@ def test_text_is_held_back_only_while_it_may_be_that_sentence() -> None:
     assert watch.feed("No") == ""
     assert watch.feed("w it") == "Now it"
     assert watch.feed(" turns") == " turns"
+
+
+def test_white_space_is_not_held_for_ever() -> None:
+    """Beyond some 200 characters it cannot be the sentence, and the time is linear: a model that writes only spaces."""
+    watch = NotFoundWatch()
+    began = time.perf_counter()
+    assert sum(len(watch.feed(" ")) for _ in range(20_000)) == 20_000
+    assert passed(f"{NOT_FOUND}{' ' * 40_000}x") == f"{NOT_FOUND}{' ' * 40_000}x"
+    assert passed(" " * 40_000) == " " * 40_000
+    assert time.perf_counter() - began < 0.5
 
 
 @given(text=st.text(max_size=60), cuts=st.lists(st.integers(0, 60), max_size=5))

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from bookwheel.claims import claims, plain
 from bookwheel.polarity import contradicts
-from bookwheel.quantities import keys_of, quantities
+from bookwheel.quantities import keys_of, quantities, scales_of
 from bookwheel.support import Grounder
 from bookwheel.testing.doubles import a_hit
 
@@ -83,6 +83,83 @@ def test_unsupported(sentence: str, reason: str) -> None:
     assert verdict.claims
     assert not verdict.supported
     assert reason in verdict.reasons
+
+
+@pytest.mark.parametrize(
+    ("source", "false", "true"),
+    [
+        ("The mine sold about 1'500 tonnes of ore.", "The mine sold 500 tonnes.", "1500 tonnes of ore were sold."),
+        ("The mine sold about 1’500 tonnes of ore.", "500 tonnes of ore.", "The mine sold 1,500 tonnes of ore."),
+        ("The mine sold about 1 500 tonnes of ore.", "500 tonnes of ore.", "The mine sold 1500 tonnes of ore."),
+        ("The mine sold $1 500 of ore.", "The mine sold $500 of ore.", "Ore of $1,500 was sold by the mine."),
+        ("In 2019 500 men were named.", "In 2019 600 men were named.", "500 men were named in 2019."),
+        ("On page 12 500 men are named.", "600 men are named on page 12.", "500 men are named on page 12."),
+        ("It costs 3.5 million a year.", "It costs 3.", "It costs 3,500,000 a year."),
+        ("Version 1.10 added the parser.", "Version 1.1 added the parser.", "The parser was added in version 1.10."),
+        ("The tool v1.10 added a parser.", "The tool v1.1 added a parser.", "A parser was added by the tool v1.10."),
+        ("COVID-19 closed schools for weeks.", "COVID closed schools for 19 weeks.", "Weeks COVID 19 closed schools."),
+        ("COVID 19 closed schools.", "COVID 18 closed schools.", "Schools were closed by COVID-19."),
+    ],
+)  # fmt: skip
+def test_a_number_is_read_whole(source: str, false: str, true: str) -> None:
+    """Neither the end of a grouped number, nor the beginning of a version, nor a part of a name is a number."""
+    grounder = Grounder([a_hit(source)])
+    assert "numbers" in grounder.judge(false).reasons
+    assert grounder.judge(true).supported
+
+
+@pytest.mark.parametrize(
+    ("source", "false", "true"),
+    [
+        ("Sales rose from 5 to 8 million.", "Sales rose from 8 to 5 million.", "From 5 to 8 million sales rose."),
+        ("The war lasted from 1939 to 1945.", "The war lasted from 1945 to 1939.", "From 1939 to 1945 the war lasted."),
+        ("Germany won the final 3-1.", "Germany won the final 1-3.", "The final was won 3-1 by Germany."),
+        ("Germany beat Brazil there.", "Brazil beat Germany there.", "Brazil was beaten by Germany there."),
+        ("Real Madrid beat Barcelona there.", "Barcelona beat Real Madrid there.", "There Real Madrid beat Barcelona."),
+        ("Paris and Rome got 3 and 5 seats, respectively.", "Paris and Rome got 5 and 3 seats, respectively.",
+         "Respectively 3 and 5 seats were got by Paris and Rome."),
+        ("Rome and Bonn signed 3 or 5 treaties.", "Rome signed 7 treaties.", "Bonn and Rome signed 5 or 3 treaties."),
+        ("Sales rose from 5 in 2019 to 8 in 2020.", "Sales rose from 8 in 2019 to 5 in 2020.",
+         "Sales rose to 8 in 2020 from 5 in 2019."),
+        ("Revenue was $1.2 billion in 2019 and $1.4 billion in 2020.", "Revenue in 2019 was $1.4 billion.",
+         "Revenue in 2020 was $1.4 billion."),
+    ],
+)  # fmt: skip
+def test_what_changed_places_is_seen(source: str, false: str, true: str) -> None:
+    """The same words in another order: false where two things stand in each other's place, true elsewhere."""
+    grounder = Grounder([a_hit(source)])
+    assert not grounder.judge(false).supported
+    assert grounder.judge(true).supported
+
+
+def test_a_name_that_comes_twice_has_no_one_place() -> None:
+    """It may stand before and behind the same thing."""
+    first = (
+        "John was son of John III, Count of Soissons, and Marguerite of Montfort, daughter of Amaury, Count of Montfort"
+    )
+    grounder = Grounder([a_hit(f"{first}. Count of Soissons, inherited upon the death of his father in 1286.")])
+    assert grounder.judge(f"{first}, and Count of Soissons, inherited upon the death of his father in 1286.").supported
+
+
+@pytest.mark.parametrize(
+    ("source", "false", "true"),
+    [
+        ("Patients took 5 mg a day.", "Patients took 5 g a day.", "Patients took 5 milligrams a day."),
+        ("The lake is 5 m deep.", "The lake is 5 km deep.", "The lake is 5 metres deep."),
+        ("A ticket costs 20 dollars.", "A ticket costs 20 euros.", "A ticket costs $20."),
+        ("A ticket costs $20.", "A ticket costs €20.", "A ticket costs 20 US dollars."),
+        ("The rate rose by 2 %.", "The rate rose by 2 percentage points.", "The rate rose by 2 percent."),
+        ("It was -5 °C there.", "It was 5 °C there.", "It was minus 5 °C there."),
+        ("It was 5 °C there.", "It was -5 °C there.", "There it was 5 °C."),
+        ("Net income was -5 million.", "Net income was 5 million.", "The net loss was 5 million."),
+        ("山の高さは15メートルである。", "山の高さは15キロメートルである。", "山の高さは15メートルです。"),
+    ],
+)
+def test_units_and_signs_are_compared(source: str, false: str, true: str) -> None:
+    """Where both sides name one; also where the words are the same and only a sign differs."""
+    grounder = Grounder([a_hit(source)])
+    assert "numbers" in grounder.judge(false).reasons
+    assert grounder.judge(true).supported
 
 
 @pytest.mark.parametrize(
@@ -179,6 +256,43 @@ def test_any_text_is_judged(sentence: str, texts: list[str], hints: list[int]) -
     assert len(verdict.spans) == len(verdict.hits)
     for number, (start, end) in zip(verdict.hits, verdict.spans, strict=True):
         assert 0 <= start < end <= len(texts[number - 1])
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("1,2月", ["month 1", "month 2"]), ("１，２月", ["month 1", "month 2"]), ("3.5月", ["month 3", "month 5"]),
+        ("12月", ["month 12"]), ("13月", ["13"]), ("2,000月", ["2000"]), ("2019.5月", ["2019", "month 5"]),
+        ("9" * 5_000 + "月", ["inf"]),
+        ("hundred " * 200, ["inf"]), ("sıx", ["6"]),
+    ],
+)  # fmt: skip
+def test_odd_numbers_are_read(text: str, keys: list[str]) -> None:
+    """Several months before one sign, digits and words beyond any number, letters that only look like an i."""
+    assert [key for number in quantities(text) for key in number.keys] == keys
+
+
+NUMERALS = st.lists(
+    st.one_of(
+        st.sampled_from(
+            [*"0123456789１２٣²ⅷ,.，、-–/' 月年日千万億兆%$€ıİſ\n", "million", "twenty-", "first",
+             "Version ", "v1.", "COVID-", "(in millions)", "May ", "9" * 400, "9" * 4_400]
+        ),
+        st.from_regex(r"[1-9１２]{1,2}[,.，'][1-9]{1,3}[月年日千億]", fullmatch=True),
+        st.integers(1, 400).map(lambda times: "hundred " * times),
+        st.text(max_size=3),
+    ),
+    max_size=30,
+).map("".join)  # fmt: skip
+
+
+@given(NUMERALS, NUMERALS)
+def test_no_numerals_fail(sentence: str, text: str) -> None:
+    """Whatever stands for a number in a passage or an answer, it is judged."""
+    grounder = Grounder([a_hit(text)])
+    assert 0 <= grounder.judge(sentence).score <= 1
+    assert 0 <= grounder.judge(f"Sales were {text} in all.").score <= 1
+    assert isinstance(scales_of(text), frozenset)
 
 
 @given(
