@@ -275,7 +275,7 @@ def _lowered(text: str, _: random.Random) -> str | None:
 
 
 def _how(text: str, chance: random.Random) -> str | None:
-    match = re.match(r"How (?:do|can|should) (?:I|you|we) (.+)", text)
+    match = re.match(r"How (?:do|can) (?:I|you) (.+)", text)
     return (
         f"{chance.choice(('How to', 'How can one', 'What is the way to', 'How would I'))} {match[1]}" if match else None
     )

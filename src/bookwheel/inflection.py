@@ -49,6 +49,10 @@ WHOLE = frozenset(
     dressing news windows arms customs goods means always mars james this its his has was is as us yes plus thus gas
     bus physics mathematics economics politics athletics series species texas paris wales headquarters glasses
     kubernetes postgres jenkins redis linux dns https aws ios macos gps sms cms css js mbps os does less times
+    odds damages shorts premises spirits savings rights manners forces powers contents terms charges proceeds
+    securities authorities utilities facilities liabilities equities commodities remains papers irons woods waters
+    brains pains spectacles tropics quarters barracks grounds wages directions regards thanks greens stairs works
+    trousers compasses colours colors talks standings earnings holdings winnings
     netherlands philippines maldives bahamas andes alps athens brussels los angeles las
     """.splitlines()
     for word in line.split()

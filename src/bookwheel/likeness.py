@@ -13,7 +13,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Literal
 
-from bookwheel.question_form import Form, Words, canonical, is_flag, read
+from bookwheel.question_form import Form, Words, canonical, read
+from bookwheel.question_words import has_case, inner_names, is_flag, spelt
 from bookwheel.wording import DATES, DIRECTIONS, ENGLISH, FOREIGN, IN_NAMES, NEGATIONS, UNITS
 
 Difference = Literal[
@@ -23,8 +24,8 @@ Difference = Literal[
 LATIN = 0x24F  # the last letter of Latin Extended-B
 LONGEST = 600  # characters; a longer text is more than a question
 _LETTERS = re.compile(r"[^\W\d_]+")
-_QUOTES = str.maketrans({"’": "'", "‘": "'", "´": "'", "`": "'", "ʼ": "'", "−": "-"})
-_STRICT = re.compile(r"(?<!\d)[.,]|[.,](?!\d)|[;:!?¿¡\"“”„«»()\[\]{}…、。，「」『』・？！：；（）]")
+_QUOTES = str.maketrans({"’": "'", "‘": "'", "´": "'", "`": "'", "ʼ": "'", "−": "-", "–": "-", "‐": "-", "‑": "-"})
+_STRICT = re.compile(r"[.,](?!\w)|:(?!\d)|(?<!\d)[:!]|[;?¿¡\"“”„«»…、。，「」『』・？！：；（）]")
 
 
 def same_question(one: str, other: str) -> bool:
@@ -35,19 +36,32 @@ def same_question(one: str, other: str) -> bool:
 def difference(one: str, other: str) -> Difference | None:
     """Why two questions are not the same; None where they are. Symmetric."""
     one, other = (unicodedata.normalize("NFKC", text).translate(_QUOTES) for text in (one, other))
-    if _strict(one) == _strict(other):
+    cased = has_case(one) and has_case(other)
+    if _strict(one, cased=cased) == _strict(other, cased=cased):
         return None
     if max(len(one), len(other)) > LONGEST or not (_is_english(one) and _is_english(other)):
         return "words"
-    here, there = read(one), read(other)
+    names = inner_names(one) | inner_names(other)
+    here, there = (read(text, names, cased=cased) for text in (one, other))
     odd = _odd(here, there)
     return _kind_of(odd, _capitals(one) | _capitals(other)) if odd else _unlike(here, there)
 
 
-def _strict(text: str) -> str:
-    """A text without what never changes a question: case, spaces and punctuation outside numbers."""
-    folded = " ".join(word if is_flag(word) else word.casefold() for word in text.split())
-    return " ".join(_STRICT.sub(" ", folded).split())
+def _strict(text: str, *, cased: bool) -> str:
+    """A text without what never changes a question: case, spaces and punctuation outside numbers and code."""
+    words = _STRICT.sub(" ", text).split()
+    shouted = text.isupper()
+    return " ".join(
+        _folded(word, before, cased=cased) if before and not shouted else word.casefold()
+        for before, word in zip(["", *words], words, strict=False)
+    )
+
+
+def _folded(word: str, before: str, *, cased: bool) -> str:
+    """A word without its case, but of options, of what is joined to a number, and of what `spelt` keeps."""
+    if is_flag(word) or word[0].isdigit() or before[-1].isdigit():
+        return word
+    return spelt(word, cased=cased)
 
 
 def _is_english(text: str) -> bool:
@@ -65,8 +79,10 @@ def _unlike(one: Form, other: Form) -> Difference | None:
     """What is different between questions of the same words."""
     if not _same_kind(one, other):
         return "question"
-    if one.kind and other.kind and (one.tense, one.other_tenses) != (other.tense, other.other_tenses):
+    if (one.tense, one.other_tenses) != (other.tense, other.other_tenses):
         return "tense"
+    if {one.verb, other.verb} in ({"be", "do"}, {"be", "verb"}):
+        return "words"
     return None if one.parts == other.parts else "order"
 
 
@@ -111,4 +127,4 @@ def _flat(parts: Iterable[Words]) -> list[str]:
 
 def _capitals(text: str) -> frozenset[str]:
     inner = re.findall(r"(?<=\S )\(?[\"']?([A-Z][^\W_]*)", text)
-    return frozenset(canonical(word.lower()) for word in inner)
+    return frozenset(form for word in inner for form in (word, word.lower(), canonical(word.lower())))

@@ -29,8 +29,13 @@ def _phrases(lines: str) -> dict[Phrase, list[tuple[Phrase, Phrase]]]:
 
 PHRASES = _phrases("""
     when:
-        in which year | in what year | what year | which year | on what date | on which date | at what date
-        in which years | in what years | around what year | what point in time | at what point in time
+        in which year | in what year | at what point in time
+    when was:
+        what year was | which year was
+    when were:
+        what year were | which year were
+    when did:
+        what year did | which year did
     WHATTIME:
         at what time | at which time | what time
     where:
@@ -40,22 +45,21 @@ PHRASES = _phrases("""
         for what reason | for which reason | for what reasons | how come | what is the reason that
         what was the reason that | what are the reasons that | what caused it that
     who:
-        which person | what person | which people | what people | what is the name of the person who
+        which person | what person | what is the name of the person who
         what was the name of the person who | what is the name of the man who | who is the person who
         who was the person who | who was it that | who is the one who | who was the one who | who are the people who
         whom
     what:
-        which | explain what | describe what | define what
-        explain the term | define the term
+        which
     what type:
         what sort of | what kinds of | what sorts of | what kind of | what type of
         what types of | which kind of | which type of
     HOWMANY:
         what number of | what is the number of | what are the number of | which number of | what was the number of
-        what is the total number of | what was the total number of | how many | how many different
+        what is the total number of | what was the total number of | how many
         how large is the number of | how high is the number of
     HOWMUCH:
-        what amount of | what is the amount of | what quantity of | how much money | how much
+        what amount of | what is the amount of | what quantity of | how much
     HOWLONG:
         how long | what length of time
     HOWOFTEN:
@@ -65,9 +69,9 @@ PHRASES = _phrases("""
     what was age of:
         how old was
     what is height of:
-        how tall is | how high is
+        how tall is
     what was height of:
-        how tall was | how high was
+        how tall was
     what is length of:
         how long is the
     what is depth of:
@@ -86,58 +90,61 @@ PHRASES = _phrases("""
         how far away is
     HOWFAR:
         how far
-    HOWADJ:
-        how old | how tall | how big | how large | how deep | how wide | how heavy | how fast | how high
     HOWFAR is between:
         what is the distance between
     HOWFAR is from:
         how far is it from
         what is the distance from
     HOW:
-        how to | how can one | how does one | how should one | how would one | how might one | how could one
-        how can i | how do i | how could i | how should i | how would i | how may i | how might i | how can you
-        how do you | how could you | how should you | how would you | how shall i | how shall we | how can we
-        how do we | how could we | how should we | how would we | how do people | how can people | how can someone
-        how does someone | how would someone | how am i able to | how are you able to | how is it possible to
-        how can it be possible to | how do i go about | how can i go about | how would i go about
-        how does one go about | how should i go about | how do you go about | how do i manage to | how can i manage to
-        how does a person | how does a user | how can a user | what is the way to | what is a way to
-        what is the best way to | what is the right way to | what is the correct way to | what is the proper way to
-        what is a good way to | what are the steps to | what steps do i take to | what steps should i take to
-        what do i need to do to | what must i do to | what should i do to | what do i have to do to | what do i do to
-        what is the procedure to | what is the process to | what is the method to | what is the easiest way to
-        what are the ways to | what is the procedure for | what is the process for | what is the process of
-        what is the method for | what are the steps for | what is the best way of | what is the way of
-        what is the method of | what are the steps required to | what are the steps needed to | what does it take to
-        in what way can i | in what way do i | in which way can i | by what means can i | which steps do i take to
-        steps to | the steps to | ways to | a way to | the way to | instructions to | instructions for | guide to
+        how to | how can one | how does one | how would one | how could one | how can i | how do i | how could i
+        how would i | how can you | how do you | how am i able to | how is it possible to | how can it be possible to
+        how do i go about | how can i go about | how would i go about | how does one go about | how do i manage to
+        how can i manage to | what is the way to | what is a way to | what are the steps to | what steps do i take to
+        what do i need to do to | what must i do to | what do i have to do to | what do i do to
+        what is the procedure to | what is the process to | what is the method to | what are the ways to
+        what is the procedure for | what is the process for | what is the process of | what is the method for
+        what are the steps for | what is the way of | what is the method of | what are the steps required to
+        what are the steps needed to | what does it take to | in what way can i | in what way do i | in which way can i
+        by what means can i | which steps do i take to | steps to | the steps to | ways to | a way to | the way to
+        instructions to | instructions for | guide to
     how:
         by what means | in what way | in which way | in what manner | in what ways | by what method | in what fashion
-    can:
+    can i:
         is there a way to | is there any way to | is there some way to | is it possible to | would it be possible to
-        are there ways to | are there any ways to | am i able to | are you able to | is it possible for me to
-        is there a way that i can | is there any way i can | is there a way i can | would i be able to
-        is it possible that i | are we able to | is one able to | am i allowed to | is it allowed to
-        will i be able to | is there a possibility to | do i have the option to | do i have the ability to
+        are there ways to | are there any ways to | am i able to | is it possible for me to
+        is there a way that i can | is there any way i can | is there a way i can | is it possible that i
+        is there a possibility to | do i have the option to
+    can you:
+        are you able to
+    can we:
+        are we able to
+    can one:
+        is one able to
+    must i:
+        is it necessary to | is it required to | is it mandatory to | do i have to | do i need to
+    AFEW:
+        a few
+    ALITTLE:
+        a little
+    ABIT:
+        a bit
+    usa:
+        the us
     must:
-        have to | has to | need to | needs to | am required to | is required to | are required to | is it necessary to
-        is it required to | is it mandatory to
+        have to | has to | need to | needs to | am required to | is required to | are required to
     what is:
         what is the meaning of | what is the definition of | what are | what is meant by the term
         what is meant by the word | what does the term | what does the word | what is meant by | what exactly is
-        what actually is | what is a definition of | what is the term | what is an explanation of
-        what is a description of | what are some | explain the concept of | describe the concept of
-        what is the concept of | give the definition of | explain the meaning of | give the meaning of
-        give a definition of | state the definition of | define | describe | explain | tell me about | give me
-        what is the name of
-    what was:
-        what was the name of
+        what actually is | what is a definition of | what is the term | what is an explanation of | what are some
+        what is the concept of
+    what does:
+        what does the acronym | what does the abbreviation
     what CALLED:
         how do you call | what do you call | what is the term for | what is the word for
     are there:
         are there any | are there some
     is there:
-        is there any | is there some | is there a | is there an
+        is there any | is there some
     to:
         in order to | so as to
     and:
@@ -172,14 +179,10 @@ PHRASES = _phrases("""
         turn on | turning on | turned on | switch on | switching on | activate
     enabled:
         activated | switched on
-    enabling:
-        activating
     disable:
         turn off | turning off | turned off | switch off | switching off | deactivate
     disabled:
         deactivated | switched off
-    disabling:
-        deactivating
     remove:
         get rid of | getting rid of
     happen:
@@ -218,13 +221,10 @@ PHRASES = _phrases("""
         is it true that | is it correct that | is it the case that
     what happens if:
         what happens when
-    what should do if:
-        what should i do if | what do i do if | what can i do if | what to do if | what do i do when
-        what should i do when | what should you do if | what do you do if
+    what should i do if:
+        what should i do if | what do i do if | what to do if | what do i do when | what should i do when
     ensure:
         make sure that | make sure | ensure that | ensure
-    ensuring:
-        making sure | ensuring that
     find:
         find out | figure out
     backup:
@@ -262,8 +262,8 @@ PHRASES = _phrases("""
     humans:
         human beings
     -:
-        approximately | roughly | at the moment | at present | at this time | right now | currently | nowadays
-        exactly | actually | basically | please | kindly | precisely | also | altogether | in total
+        at the moment | at present | at this time | right now | currently | nowadays | actually | basically | please
+        kindly
     despite:
         in spite of
     accelerate:
@@ -281,7 +281,7 @@ PHRASES = _phrases("""
     usa:
         united states of america | united states | u s a | u s
     uk:
-        united kingdom | great britain | u k
+        united kingdom | u k
     un:
         united nations | u n
     eu:
@@ -314,8 +314,6 @@ PHRASES = _phrases("""
         who was the winner of | who is the winner of | who were the winners of
     who designed:
         who was the designer of | who is the designer of
-    was:
-        has been | have been | had been
     will:
         going to
     PERCENTPOINT:
@@ -332,16 +330,12 @@ PHRASES = _phrases("""
         q 4 | 4th quarter | fourth quarter
     fy:
         fiscal year | financial year
-    used to:
-        used for
-    is 1:
-        is the number 1
     not:
         do not | does not
     can not:
         can not
     INWORLD:
-        of all time | in the world | in the whole world
+        in the world | in the whole world
 """)
 
 # What comes before the question itself. Taken off again and again, the longest first.
@@ -363,10 +357,13 @@ POLITE = _phrases("""
     explain:
         can you explain | could you explain | can you explain to me | please explain to me | explain to me
         could you explain to me | can you please explain | could you please explain | would you explain
-    describe:
-        can you describe | could you describe | please describe
     define:
         can you define | could you define
+    what:
+        explain what | describe what | define what
+    what is:
+        explain | define | explain the term | define the term | explain the concept of | give the definition of
+        explain the meaning of | give the meaning of | give a definition of | state the definition of
     HOW:
         i need help | i need some help | i need help to | i need help with | i need assistance with | i want to
         i would like to | i d like to | i need to | i am trying to | i m trying to | can you help me
@@ -385,9 +382,9 @@ POLITE = _phrases("""
         name the founder of
     who invented:
         name the inventor of
-    what is:
-        can you give me | could you give me | please give me | give me | can you name the | could you name the
-        name the | list the | name a | name all | list all the | what might be | what would be
+    what is the:
+        can you give me the | could you give me the | give me the | can you name the | could you name the | name the
+        list the
 """)
 
 

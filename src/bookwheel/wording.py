@@ -17,35 +17,27 @@ def _words(text: str) -> frozenset[str]:
 
 # By base form (see inflection.py), so "began" and "starting" are found as "begin" and "start".
 SYNONYMS = _groups("""
-    start begin commence | biggest largest | bigger larger | big large | small little | end finish conclude
-    create make generate | fix repair solve resolve | buy purchase | show display | choose select pick
-    change modify alter
-    obtain get receive recieve | find locate situate | use utilize | film movie | car automobile | author writer
-    country nation | company firm | job occupation profession | child kid | doctor physician
-    picture photo photograph image | directory folder dir | phone telephone | television tv | fast quick rapid
-    quickly rapidly | difficult hard | easy simple | main primary | require need | allow permit let | forbid prohibit
+    start begin commence | biggest largest | bigger larger | end finish | create generate | buy purchase
+    choose select | modify alter | obtain get | locate situate | use utilize | film movie | car automobile
+    author writer | country nation | company firm | job occupation profession | child kid | doctor physician
+    picture photo photograph | directory folder dir | phone telephone | television tv | fast quick rapid
+    quickly rapidly | difficult hard | easy simple | require need | allow permit | forbid prohibit | receive recieve
     help assist | happen occur | live reside | type kind | amount quantity | often frequently | talk speak
-    illness sickness | medicine medication | lawyer attorney | answer reply respond | site website
-    remove delete erase uninstall | found establish | participate partake | defeat beat | own possess
-    problem issue trouble | error mistake | prevent avoid | protect safeguard | verify confirm | see view check
-    work function operate | restart reboot | recover restore | increase raise boost | decrease reduce | merge combine
-    split divide | copy duplicate | send transmit | exit quit | run execute | creator maker | called named
-    total overall | requirement prerequisite | advantage benefit | disadvantage drawback downside | effect impact
-    result outcome | goal aim objective | characteristic trait | computer pc | teacher instructor | student pupil
-    shop store | trip journey | vacation holiday | subway metro | mandatory compulsory obligatory | want wish
-    person individual | baby infant | sick ill | smart intelligent | cheap inexpensive | expensive costly pricey
-    important significant | rich wealthy | richest wealthiest | huge enormous | highest tallest | fastest quickest
-    latest newest | oldest eldest | nearest closest | smallest littlest | mobile cellphone smartphone | deliver ship
-    delivery shipping shipment | terminate cancel | price cost | maximum max | minimum min | information info
-    configuration config | application app | repository repo | documentation docs | administrator admin | database db
-    toward towards | until till | among amongst | while whilst | fall autumn | whole entire | wrong incorrect
-    correct right | allege claim | ask inquire | build construct | try attempt | keep retain | next following
-    cease stop halt | colour color | usd dollar $ | eur euro € | gbp £ | percent % pct | and &
+    illness sickness | lawyer attorney | found establish | participate partake | defeat beat | own possess
+    protect safeguard | restart reboot | decrease reduce | merge combine | send transmit | exit quit | run execute
+    requirement prerequisite | disadvantage drawback downside | result outcome | characteristic trait | computer pc
+    teacher instructor | trip journey | mandatory compulsory obligatory | baby infant | sick ill
+    cheap inexpensive | expensive costly pricey | rich wealthy | richest wealthiest | huge enormous
+    fastest quickest | latest newest | oldest eldest | nearest closest | smallest littlest
+    maximum max | information info | configuration config | repository repo | documentation docs
+    administrator admin | database db | toward towards | until till | among amongst | while whilst | fall autumn
+    whole entire | ask inquire | build construct | try attempt | cease stop halt | colour color | usd dollar $
+    eur euro € | gbp £ | percent % pct | and &
     km kilometer kilometre kms | m meter metre | cm centimeter centimetre | mm millimeter millimetre | mile mi
     kg kilogram kilo | g gram | lb pound lbs | kb kilobyte | mb megabyte | gb gigabyte | tb terabyte | hour hr hrs
     minute mins | second secs | ms millisecond | celsius °c | january jan | february feb | august aug
     september sept sep | october oct | november nov | december dec | monday mon | tuesday tue | wednesday wed
-    thursday thu | friday fri | usa us | 2 two | 3 three iii | 4 four iv | 5 five | 6 six | 7 seven vii | 8 eight viii
+    thursday thu | friday fri | 2 two | 3 three iii | 4 four iv | 5 five | 6 six | 7 seven vii | 8 eight viii
     9 nine | 10 ten | 11 eleven xi | 12 twelve xii | 13 thirteen xiii | 14 fourteen xiv | 15 fifteen xv
     16 sixteen xvi | 17 seventeen xvii | 18 eighteen xviii | 19 nineteen | 20 twenty | 30 thirty | 40 forty | 50 fifty
     60 sixty | 70 seventy | 80 eighty | 90 ninety | 100 hundred | 1000 thousand | 1st first | 3rd third | 4th fourth
@@ -62,24 +54,36 @@ AUXILIARY = _words(
 )
 BE = _words("am is are was were be been being")
 MODALS = {
-    "can": "CAN", "could": "CAN", "may": "CAN", "might": "MIGHT", "should": "SHOULD", "ought": "SHOULD",
-    "must": "MUST", "would": "WOULD", "will": "WILL", "shall": "WILL",
+    "can": "CAN", "could": "COULD", "may": "MAY", "might": "MIGHT", "should": "SHOULD", "ought": "SHOULD",
+    "must": "MUST", "would": "WOULD", "will": "WILL", "shall": "SHALL",
 }  # fmt: skip
 PAST = _words("was were did had")
-GENERIC = _words("i you we one my your our me oneself yourself myself")
-ARTICLES = _words("a an the that")
+PERSONS = _words(
+    "i you we one me us my your our mine yours ours oneself myself yourself yourselves ourselves he him his she her"
+    " they them their someone anyone people user users"
+)
+ARTICLES = _words("a an the")
 QUESTION = {
     "what": "what", "who": "who", "whose": "whose", "when": "when", "where": "where", "why": "why", "how": "how",
     "HOW": "how", "WHATTIME": "time of day",
     "HOWMANY": "how many", "HOWMUCH": "how much", "HOWLONG": "how long", "HOWOFTEN": "how often",
-    "HOWFAR": "how far", "HOWADJ": "how adjective",
+    "HOWFAR": "how far",
 }  # fmt: skip
 PREPOSITIONS = _words(
     "of in on at to from by with without for about against between into onto over under through during before after"
     " since than as per via within near inside outside like across toward upon besides except along around behind"
     " below above beyond because until among if unless while although who whose where when why how what"
 )
-TOGETHER = {"in": "in", "on": "in", "at": "in", "during": "in", "within": "in"}  # but for a last word
+TOGETHER = _words("in on at during")  # one before a named day, month, season or year
+
+# Words that are something else with a capital; without a list "london" and "London" could not be one.
+CASED = _words(
+    "polish turkey china nice reading bath mobile rust swift lent job bush cook baker co no cs hf po he in sn as am pm"
+    " aids sars"
+)
+# Units that are others in capitals, after a number: mW and MW, Mb and MB.
+CASED_UNITS = _words("kb mb gb tb kbps mbps gbps tbps m g k s mm mg mw ma mv mj mpa ms db")
+BYTES = _words("kb mb gb tb")
 
 # Only for the reason that is told.
 NEGATIONS = _words(
@@ -97,7 +101,8 @@ DIRECTIONS = _words(
 )
 MONTHS = _words("january february march april may june july august september october november december")
 DAYS = _words("monday tuesday wednesday thursday friday saturday sunday today yesterday tomorrow weekday weekend")
-DATES = MONTHS | DAYS | _words("q1 q2 q3 q4 fy year month week day quarter century decade spring summer winter bc ad")
+NAMED_DATES = MONTHS | DAYS | _words("q1 q2 q3 q4 fy spring summer fall winter bc ad")
+DATES = NAMED_DATES | _words("year month week day quarter century decade")
 UNITS = _words(
     "km m cm mm mile inch foot yard kg g lb ounce ton tonne kb mb gb tb kib mib gib bit byte hour minute second ms usd"
     " eur gbp yen rupee franc percent PERCENTPOINT celsius fahrenheit kelvin liter gallon acre hectare watt volt amp"
@@ -113,7 +118,9 @@ PARTICIPLES = _words(
     "begun written found known gone taken made given gotten seen become won lost bought sold built spoken broken"
     " chosen eaten fought taught brought caught kept met paid said told sent spent led held heard run grown drawn"
     " flown thrown shown sung driven ridden stolen worn born beaten sunk forgotten hidden laid meant understood"
-    " struck set put cut shot done reset"
+    " struck set put cut shot done reset hit hurt fed bred bound bitten cast dug dealt lent lit let left"
+    " split stuck swept torn sworn slain shaken thought felt taught bid burst burnt learnt shut overthrown withdrawn"
+    " undertaken mistaken proven frozen sewn sown drunk"
 )
 
 CONTRACTIONS = {
