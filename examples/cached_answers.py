@@ -38,7 +38,7 @@ def main(url: str) -> None:
         assert again == first
         assert cache is not None
         assert cache["kind"] == "exact"
-        again, cache = ask("When does the museum open on Sundays?")
+        again, cache = ask("Can you tell me when the museum opens on Sunday?")
         assert again == first
         assert cache is not None
         assert cache["kind"] == "semantic"
