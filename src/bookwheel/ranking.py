@@ -3,6 +3,8 @@
 from collections.abc import MutableMapping, Sequence
 from dataclasses import replace
 
+import structlog
+
 from bookwheel.chunk import with_context
 from bookwheel.diversify import collapse, mmr
 from bookwheel.errors import RerankerUnavailableError
@@ -12,6 +14,8 @@ from bookwheel.types import Hit, Question, Space
 
 RERANKED = 20  # hits that a reranker judges: more change nothing (docs/decisions/0009)
 RERANK_WEIGHT = 0.5  # of its score beside the fused one, which is never replaced: no reranker alone was better
+
+log = structlog.get_logger()
 
 
 def candidates(question: Question) -> int:
@@ -32,6 +36,7 @@ async def ranked(
                 hits = await _reranked(hits, question, space=space, ports=ports)
         except RerankerUnavailableError:
             DEGRADED.labels("rerank").inc()
+            log.info("left out", part="rerank")
             degraded = ("rerank",)
     if question.diversity is not None:
         distinct = [group.hit for group in collapse(hits)]

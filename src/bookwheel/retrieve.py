@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from bookwheel.caching import embedded, embedding_key, is_settled, kept
@@ -23,6 +24,8 @@ SPARE_HITS = 10  # fused beyond the wanted number, because hydration may drop so
 FILTER_DOCUMENTS = 2_000  # up to so many matching documents are handed to the keyword index
 FILTER_WIDENING = 10  # with more, or a filter on chunks, so many times the candidates are fetched and then filtered
 
+log = structlog.get_logger()
+
 
 @dataclass(slots=True)
 class _Progress:
@@ -32,9 +35,10 @@ class _Progress:
     degraded: list[str] = field(default_factory=list)
 
     def degrade(self, part: str) -> None:
-        """Report a part that was left out: in the response and in the metric."""
+        """Report a part that was left out: in the response, in the metric, and in the log with the caller's trace."""
         self.degraded.append(part)
         DEGRADED.labels(part).inc()
+        log.info("left out", part=part)
 
 
 async def retrieve(
