@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bookwheel.backends.postgres.embedded import EmbeddedPostgres
     from bookwheel.backends.postgres.jobs import Calls
     from bookwheel.backends.tantivy import TantivyIndex
-    from bookwheel.ports import Blobs, Cache, Embedder, Generator, Ports, Reranker
+    from bookwheel.ports import Blobs, Cache, Caches, Embedder, Generator, Ports, Reranker
     from bookwheel.types import AnswerPolicy, Space
 
 DATABASE_PATIENCE_SECONDS = 30.0
@@ -51,14 +51,11 @@ def worker_calls(settings: Settings, run: Callable[..., Awaitable[None]]) -> "Ca
 @asynccontextmanager
 async def open_ports(settings: Settings, *, writes_keywords: bool) -> "AsyncIterator[Ports]":
     """Everything wired and open, closed again at the end. One process at a time may write the keyword index."""
-    from cachetools import LRUCache
-
     from bookwheel.backends.extractive import ExtractiveGenerator
     from bookwheel.backends.postgres.migrate import ensure_space
     from bookwheel.backends.postgres.ports import open_database, postgres_ports
-    from bookwheel.earlier_questions import SharedEarlierQuestions
     from bookwheel.parts import SearchParts
-    from bookwheel.ports import Caches, Embedders, Ports
+    from bookwheel.ports import Embedders, Ports
 
     url = database_url(settings)
     async with AsyncExitStack() as opened:
@@ -71,7 +68,6 @@ async def open_ports(settings: Settings, *, writes_keywords: bool) -> "AsyncIter
         database = await opened.enter_async_context(open_database(url, works=writes_keywords))
         parts = SearchParts.within(settings.search_part_seconds)
         extractive = ExtractiveGenerator(embedder, part=parts.embed)
-        cache = _cache(settings, database, opened)
         _settle()
         yield Ports(
             **postgres_ports(database),
@@ -82,14 +78,7 @@ async def open_ports(settings: Settings, *, writes_keywords: bool) -> "AsyncIter
             generators=_generators(settings, embedder, extractive, opened),
             extractive=extractive,
             reranker=_reranker(settings, embedder, opened),
-            caches=Caches(
-                cache=cache,
-                questions=SharedEarlierQuestions(cache),
-                policy=_policy(settings),
-                settled=LRUCache(SETTLED_STORES),
-                asked={},
-                pending={},
-            ),
+            caches=_caches(settings, database, opened),
             parts=parts,
         )
 
@@ -237,6 +226,23 @@ def _reranker(settings: Settings, embedder: "Embedder", opened: AsyncExitStack) 
     raise SettingsError(
         f"BOOKWHEEL_RERANKER_URL has value {url!r}: use lexical:, late:, cross-encoder:DIRECTORY or"
         " cohere:https://HOST/v2/rerank?model=NAME."
+    )
+
+
+def _caches(settings: Settings, database: "Database", opened: AsyncExitStack) -> "Caches":
+    from cachetools import LRUCache
+
+    from bookwheel.earlier_questions import SharedEarlierQuestions
+    from bookwheel.ports import Caches
+
+    cache = _cache(settings, database, opened)
+    return Caches(
+        cache=cache,
+        questions=SharedEarlierQuestions(cache),
+        policy=_policy(settings),
+        settled=LRUCache(SETTLED_STORES),
+        asked={},
+        pending={},
     )
 
 

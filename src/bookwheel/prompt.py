@@ -7,7 +7,8 @@ no author can know it, and anything in them that looks like a fence is broken.
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -183,6 +184,17 @@ class NotFoundWatch:
         held, self._held = self._held or "", None
         is_it = may_be_it and _bare(_CITED.sub("", held)) in ("", _bare(NOT_FOUND))
         return "" if is_it else held
+
+
+async def unless_not_found(pieces: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
+    """A model's text, nothing where it says that the documents do not say. The pieces are closed with it."""
+    watch = NotFoundWatch()
+    async with aclosing(pieces):
+        async for piece in pieces:
+            if text := watch.feed(piece):
+                yield text
+    if rest := watch.finish():
+        yield rest
 
 
 def _bare(text: str) -> str:

@@ -325,3 +325,20 @@ async def test_what_another_process_made_anew_is_found(library: Library) -> None
     anew = await other.ask()
     assert anew.cached is not None
     assert "An elephant is large too." in {hit.text for hit in anew.found.hits}
+
+
+async def test_other_settings_have_other_answers(library: Library) -> None:
+    """Such as another server behind the same model name, or another reranker."""
+    await library.ask()
+    caches = library.ports.caches
+    other = replace(caches, policy=replace(caches.policy, manner="other"))
+    library.desk = replace(library.desk, ports=replace(library.ports, caches=other))
+    assert (await library.ask()).cached is None
+
+
+async def test_nothing_is_kept_while_the_keyword_index_is_rebuilt(library: Library) -> None:
+    """Though this process has seen it hold the same version of the store before."""
+    await library.ask()
+    await library.ports.keywords.reset(0)
+    await library.ask("What does an oak drop?")
+    assert (await library.ask("What does an oak drop?")).cached is None

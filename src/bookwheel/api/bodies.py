@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from bookwheel.api.given import Vector
 from bookwheel.errors import InvalidRequestError
 from bookwheel.structured import ANY_OBJECT, check_schema
-from bookwheel.types import Chunking, Strategy
+from bookwheel.types import Chunking, Question, Strategy
 
 Name = Annotated[str, Field(max_length=256, pattern=r"^[^\x00]*$")]
 QueryText = Annotated[str, Field(min_length=1, max_length=8192)]
@@ -163,10 +163,19 @@ class RankingOptions(Body):
     score_threshold: float = Field(0.0, ge=0, le=1)
     hybrid_search: HybridWeights | None = None
 
-    @property
-    def reranks(self) -> bool:
-        """Whether the reranker has a say."""
-        return self.ranker == "bookwheel-rerank"
+    def question(
+        self, text: str, *, limit: int, filter: Mapping[str, Any] | None, path: str = "ranking_options"
+    ) -> Question:
+        """A search for the text, ranked by these options. Raises InvalidRequestError."""
+        return Question(
+            text=text,
+            limit=limit,
+            filter=filter,
+            score_threshold=self.score_threshold,
+            dense_weight=self.dense_weight(path=path),
+            rerank=self.ranker == "bookwheel-rerank",
+            diversity=self.diversity,
+        )
 
     def dense_weight(self, *, path: str = "ranking_options") -> float | None:
         """The share of the embedding in the fused score, None for our own. Raises InvalidRequestError."""

@@ -29,7 +29,7 @@ from bookwheel.filters import parse as parse_filter
 from bookwheel.popular import count_asked
 from bookwheel.ports import Ports
 from bookwheel.telemetry import ERRORS
-from bookwheel.types import Answer, Ask, Question, Scope
+from bookwheel.types import Answer, Ask, Scope
 
 routes = router("chat")
 log = structlog.get_logger("bookwheel.api.chat")
@@ -79,15 +79,7 @@ async def _resolve(body: ChatCreate, control: CacheControl, ports: Ports, scope:
     )
     schema = body.response_format.wanted()
     ask = Ask(
-        question=Question(
-            text=text,
-            limit=body.max_num_results,
-            filter=body.filters,
-            score_threshold=body.ranking_options.score_threshold,
-            dense_weight=body.ranking_options.dense_weight(),
-            rerank=body.ranking_options.reranks,
-            diversity=body.ranking_options.diversity,
-        ),
+        question=body.ranking_options.question(text, limit=body.max_num_results, filter=body.filters),
         space=space,
         history=history,
         instructions=instructions,

@@ -18,7 +18,7 @@ from bookwheel.errors import InvalidRequestError
 from bookwheel.filters import parse as parse_filter
 from bookwheel.followup import self_contained
 from bookwheel.ports import Ports
-from bookwheel.types import Ask, ModelResponse, Question, Scope
+from bookwheel.types import Ask, ModelResponse, Scope
 
 RESULTS = "file_search_call.results"
 MAX_CONTINUED = 50  #: earlier responses that are read as the conversation so far
@@ -152,17 +152,10 @@ async def resolved(body: ResponseCreate, control: CacheControl, *, ports: Ports,
         ports=ports,
     )
     schema = body.text.wanted()
-    question = Question(
-        text=text,
-        limit=tool.max_num_results,
-        filter=tool.filters,
-        score_threshold=options.score_threshold,
-        dense_weight=options.dense_weight(path=f"{place}.ranking_options"),
-        rerank=options.reranks,
-        diversity=options.diversity,
-    )
     ask = Ask(
-        question=question,
+        question=options.question(
+            text, limit=tool.max_num_results, filter=tool.filters, path=f"{place}.ranking_options"
+        ),
         space=space,
         history=history,
         instructions=instructions,

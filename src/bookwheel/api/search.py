@@ -48,19 +48,7 @@ def questions(body: Search | PlainSearch) -> list[Question]:
             "query_vector is the vector of one query, but query is a list. Send one query.", param="query_vector"
         )
     texts = [body.query] if isinstance(body.query, str) else body.query
-    weight = body.ranking_options.dense_weight()
-    return [
-        Question(
-            text=text,
-            limit=limit,
-            filter=wanted,
-            score_threshold=body.ranking_options.score_threshold,
-            dense_weight=weight,
-            rerank=body.ranking_options.reranks,
-            diversity=body.ranking_options.diversity,
-        )
-        for text in texts
-    ]
+    return [body.ranking_options.question(text, limit=limit, filter=wanted) for text in texts]
 
 
 def with_vector(asked: list[Question], vector: object, *, space: Space) -> list[Question]:

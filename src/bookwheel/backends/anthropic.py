@@ -8,7 +8,7 @@ from typing import Any, cast
 from bookwheel.errors import GeneratorUnavailableError, SettingsError
 from bookwheel.model_url import ModelUrl, parse_model_url
 from bookwheel.ports import LengthReachedError
-from bookwheel.prompt import Count, NotFoundWatch, write_messages
+from bookwheel.prompt import Count, unless_not_found, write_messages
 from bookwheel.resilience import Failure, Upstream, http_failure
 from bookwheel.settings import Settings
 from bookwheel.types import Prompt
@@ -100,13 +100,10 @@ class AnthropicGenerator:
         if not prompt.hits and prompt.schema is None:
             return
         request = self._request(prompt)
-        watch, ends = NotFoundWatch(), list[str]()
-        async with aclosing(self._upstream.stream(lambda: self._pieces(request, ends))) as pieces:
-            async for piece in pieces:
-                if text := watch.feed(piece):
-                    yield text
-        if rest := watch.finish():
-            yield rest
+        ends = list[str]()
+        async with aclosing(unless_not_found(self._upstream.stream(lambda: self._pieces(request, ends)))) as pieces:
+            async for text in pieces:
+                yield text
         if "max_tokens" in ends:
             raise LengthReachedError
 

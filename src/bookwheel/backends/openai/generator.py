@@ -13,7 +13,7 @@ from bookwheel.backends.openai.service import BrokenAnswerError, RefusedAnswerEr
 from bookwheel.errors import GeneratorUnavailableError
 from bookwheel.model_url import parse_model_url
 from bookwheel.ports import LengthReachedError
-from bookwheel.prompt import Count, Messages, NotFoundWatch, write_messages
+from bookwheel.prompt import Count, Messages, unless_not_found, write_messages
 from bookwheel.resilience import Upstream
 from bookwheel.settings import Settings
 from bookwheel.types import Prompt
@@ -60,13 +60,12 @@ class OpenAIGenerator:
         if not prompt.hits and prompt.schema is None:
             return
         messages = write_messages(prompt, count=self._count, context_tokens=self._context_tokens)
-        watch, ends = NotFoundWatch(), list[str]()
-        async with aclosing(self._upstream.stream(lambda: self._pieces(prompt, messages, ends))) as pieces:
-            async for piece in pieces:
-                if text := watch.feed(piece):
-                    yield text
-        if rest := watch.finish():
-            yield rest
+        ends = list[str]()
+        async with aclosing(
+            unless_not_found(self._upstream.stream(lambda: self._pieces(prompt, messages, ends)))
+        ) as pieces:
+            async for text in pieces:
+                yield text
         if "length" in ends:
             raise LengthReachedError
 
