@@ -118,7 +118,7 @@ class GroundedStream:
         if unit.is_code or unit.is_head:
             return Verdict(claims=False)
         if len(hints) > 1 and self._is_quoted(unit.text):
-            return Verdict(claims=True, supported=True, score=1.0, hits=tuple(dict.fromkeys(hints)), verbatim=True)
+            return Verdict(claims=True, supported=True, score=1.0, hits=tuple(dict.fromkeys(hints)))
         return await check(unit.text, hints=hints, grounder=self._grounder, embedder=self.embedder)
 
     def _is_quoted(self, text: str) -> bool:

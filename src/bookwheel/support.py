@@ -59,7 +59,6 @@ class Verdict:
     hits: tuple[int, ...] = ()  #: numbers, from 1, of those it rests on, best first; what claims nothing may be quoted
     spans: tuple[Span, ...] = ()  #: for each of the hits: its best part, characters of the hit's text
     reasons: tuple[Reason, ...] = ()  #: why it is not supported
-    verbatim: bool = False  #: it stands in the passage
     near: tuple[str, ...] = ()  #: texts whose meaning may still decide for it: see `Grounder.judge`
 
 
@@ -100,7 +99,7 @@ class Grounder:
         if not found:
             return None
         spans = tuple(self._passages[number - 1].span_of(wanted) for number in found)
-        return Verdict(claims=True, supported=True, score=1.0, hits=tuple(found), spans=spans, verbatim=True)
+        return Verdict(claims=True, supported=True, score=1.0, hits=tuple(found), spans=spans)
 
     def _covered(self, claim: str, hints: Sequence[int], similarity: Similarity | None) -> Verdict:
         """The verdict over the sentences that cover most of the claim."""
