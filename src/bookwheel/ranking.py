@@ -47,7 +47,8 @@ async def ranked(
 async def _reranked(hits: Sequence[Hit], question: Question, *, space: Space, ports: Ports) -> Sequence[Hit]:
     texts = [with_context(hit.title, hit.heading_path, hit.text) for hit in hits]
     scores = await ports.parts.rerank.call(lambda: ports.reranker.rerank(question.text, texts))
-    weight = RERANK_WEIGHT * ports.embedders[space.id].coverage(question.text)
+    trust = ports.embedders[space.id].coverage(question.text) if ports.reranker.reads_as_embedder else 1.0
+    weight = RERANK_WEIGHT * trust
     judged = [
         replace(hit, score=(hit.score + weight * score) / (1 + weight)) for hit, score in zip(hits, scores, strict=True)
     ]

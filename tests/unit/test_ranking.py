@@ -12,7 +12,7 @@ from bookwheel.follow import catch_up
 from bookwheel.ranking import RERANK_WEIGHT, RERANKED, candidates
 from bookwheel.retrieve import retrieve
 from bookwheel.telemetry import DEGRADED
-from bookwheel.testing import memory_ports
+from bookwheel.testing import HashEmbedder, memory_ports
 from bookwheel.testing.desk import Desk
 from bookwheel.types import Found, Question, Store
 
@@ -29,6 +29,7 @@ class Judge:
     """Fills ports.Reranker: what holds the favourite word is best."""
 
     model = "judge"
+    reads_as_embedder = False
 
     def __init__(self, favourite: str, *, error: Exception | None = None) -> None:
         self.favourite, self.error = favourite, error
@@ -145,3 +146,25 @@ def test_how_many_are_looked_at() -> None:
     assert candidates(Question(text=QUERY, limit=3, rerank=True)) == RERANKED
     assert candidates(Question(text=QUERY, limit=3, diversity=1.0)) == RERANKED
     assert candidates(Question(text=QUERY, limit=50, rerank=True)) == 50
+
+
+@pytest.mark.parametrize("reads_as_embedder", [False, True])
+async def test_a_language_that_the_embedder_does_not_know(shelf: tuple[Desk, Store], reads_as_embedder: bool) -> None:
+    """Silences only a reranker that reads with the embedder's model; another one may know it well."""
+
+    class Foreign(HashEmbedder):
+        """Knows no word of any text."""
+
+        def coverage(self, text: str) -> float:
+            """None of it."""
+            return 0.0
+
+    desk, store = shelf
+    judge = Judge("oak")
+    judge.reads_as_embedder = reads_as_embedder
+    ports = replace(desk.ports, reranker=judge, embedders={store.space.id: Foreign()})
+    fused = await found((replace(desk, ports=ports), store))
+    judged = await found((replace(desk, ports=ports), store), rerank=True)
+    scores = ({hit.external_id: hit.score for hit in one.hits}["oak"] for one in (fused, judged))
+    before, after = scores
+    assert (after == pytest.approx(before)) == reads_as_embedder

@@ -35,6 +35,8 @@ def open_cohere_reranker(url: str, settings: Settings) -> "CohereReranker":
 class CohereReranker:
     """Fills the Reranker port. One request for each call, unless one fails for a reason that may pass."""
 
+    reads_as_embedder = False
+
     def __init__(self, address: str, *, model: str, key: str, timeout_seconds: float) -> None:
         """`timeout_seconds` is all that one call takes, its attempts included."""
         self.model = model

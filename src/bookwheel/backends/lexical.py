@@ -21,6 +21,7 @@ class LexicalReranker:
     """Fills the Reranker port. Costs one embedding of each text."""
 
     model = "bookwheel-lexical"
+    reads_as_embedder = False
 
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder

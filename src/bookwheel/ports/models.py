@@ -69,6 +69,7 @@ class Reranker(Protocol):
     """Judges how well texts answer a query, more closely than a search can."""
 
     model: str
+    reads_as_embedder: bool  #: with the embedder's own model, so its word counts only as far as that knows the language
 
     async def rerank(self, query: str, texts: Sequence[str]) -> Sequence[float]:
         """A score from 0 to 1 for each text, in order; higher is better. Scores of different queries do not compare.

@@ -46,6 +46,8 @@ class _Pair:
 class CrossEncoder:
     """Fills the Reranker port from a model directory."""
 
+    reads_as_embedder = False
+
     def __init__(self, model: ModelDirectory, *, threads: int) -> None:
         """Raises SettingsError, also when the model is no classifier of one or two labels."""
         self.model = model.name

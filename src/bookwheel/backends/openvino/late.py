@@ -58,6 +58,8 @@ class _Window:
 class LateReranker:
     """Fills the Reranker port. Costs one pass of each text through the embedder's model."""
 
+    reads_as_embedder = True
+
     def __init__(self, model: ModelDirectory, *, threads: int) -> None:
         self.model = f"late-{model.name}"
         self._tokenizer = open_tokenizer(model)
