@@ -23,12 +23,15 @@ NAMES = (
     "semantic_cache",
     "caches",
     "degraded",
+    "limiter",
     "embedder",
     "ingestion",
     "freshness",
     "takeover",
     "memory",
     "footprint",
+    "tenants",
+    "neighbour",
 )
 LINES, TABLE = HERE / "results.jsonl", HERE / "RESULTS.md"
 

@@ -295,7 +295,7 @@ async def _converse(upstream: ScriptedUpstream, reader: asyncio.StreamReader, wr
             upstream.requests.append(request)
             answer = upstream.script.popleft() if upstream.script else upstream.otherwise
         else:
-            answer = well_behaved()  # a list of models
+            answer = upstream.otherwise
         task = asyncio.create_task(answer(Call(request, writer)))  # type: ignore[arg-type]
         gone = asyncio.create_task(_gone(reader))
         try:

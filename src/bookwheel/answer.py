@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from bookwheel.caching import is_settled
 from bookwheel.diversify import collapse, cut_tail
 from bookwheel.followup import self_contained
+from bookwheel.injection import signs
 from bookwheel.kept_answers import answer_key, keep_answer, kept_answer
 from bookwheel.ports import Generator, Ports
 from bookwheel.prompt import NOT_FOUND
+from bookwheel.query_log import QUERIES
 from bookwheel.retrieve import retrieve
-from bookwheel.telemetry import stage
+from bookwheel.telemetry import MARKED_PASSAGES, stage
 from bookwheel.types import Answer, Ask, Found, Hit, Prompt, Question, Scope
 from bookwheel.writing import Draft, write
 
@@ -32,6 +34,7 @@ class AnswerPiece:
 async def stream(ask: Ask, *, scope: Scope, ports: Ports) -> AsyncGenerator[AnswerPiece, None]:
     """An answer that is kept and still holds; else search for the question, made self-contained by the history, and
     write the answer piece by piece. Raises UnavailableError, OverloadedError, AnswerFormatError."""
+    QUERIES.tell("answer", ask.question.text)
     generator = chosen(ask, ports)
     async with _alone(ask, generator, scope=scope, ports=ports) as let_others_go:
         earlier = await kept_answer(ask, model=generator.model, scope=scope, ports=ports)
@@ -83,7 +86,7 @@ def chosen(ask: Ask, ports: Ports) -> Generator:
 
 async def _anew(ask: Ask, generator: Generator, *, scope: Scope, ports: Ports) -> AsyncGenerator[AnswerPiece, None]:
     asked = replace(ask.question, text=self_contained(ask.question.text, ask.history))
-    found = await retrieve(asked, scope=scope, space=ask.space, ports=ports, freshness=ask.freshness)
+    found = _marked(await retrieve(asked, scope=scope, space=ask.space, ports=ports, freshness=ask.freshness))
     yield AnswerPiece(found=found)
     timings, draft = dict(found.timings), Draft(model=generator.model)
     with stage("generate", timings):
@@ -95,6 +98,20 @@ async def _anew(ask: Ask, generator: Generator, *, scope: Scope, ports: Ports) -
     rest = "" if draft.text.strip() or draft.cut_short else NOT_FOUND
     text = (draft.text + rest).strip()
     yield AnswerPiece(text=rest, answer=_answer(text, draft, found, asked, timings))
+
+
+def _marked(found: Found) -> Found:
+    """The same, with a warning for each passage that speaks to a model."""
+    warnings = list(found.warnings)
+    for number, hit in enumerate(found.hits, start=1):
+        if kinds := signs(hit.text):
+            for kind in kinds:
+                MARKED_PASSAGES.labels(kind).inc()
+            warnings.append(
+                f"Passage {number}, of {(hit.title or hit.filename)!r}, holds text that speaks to a model"
+                f" ({', '.join(kinds)}). It was used as data. Look at its document, and remove it if it is hostile."
+            )
+    return found if len(warnings) == len(found.warnings) else replace(found, warnings=tuple(warnings))
 
 
 def smallest(hits: Sequence[Hit]) -> Sequence[Hit]:

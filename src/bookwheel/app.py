@@ -18,7 +18,18 @@ if TYPE_CHECKING:
     from bookwheel.backends.postgres.embedded import EmbeddedPostgres
     from bookwheel.backends.postgres.jobs import Calls
     from bookwheel.backends.tantivy import TantivyIndex
-    from bookwheel.ports import Blobs, Cache, Caches, Embedder, Generator, Ports, Reranker
+    from bookwheel.ports import (
+        Blobs,
+        Cache,
+        Caches,
+        Embedder,
+        EmbeddingBudget,
+        Generator,
+        Limiter,
+        Ports,
+        Reranker,
+        Tenants,
+    )
     from bookwheel.types import AnswerPolicy, Space
 
 DATABASE_PATIENCE_SECONDS = 30.0
@@ -41,6 +52,32 @@ async def migrate_database(settings: Settings) -> list[str]:
     return await migrate(database_url(settings))
 
 
+async def make_first_key(settings: Settings, *, again: bool = False) -> str | None:
+    """The secret of an operator's key, made where there is no key at all, or `again`; kept nowhere. Raises
+    DatabaseUnavailableError."""
+    from bookwheel.acts import by_hand
+    from bookwheel.backends.postgres.audit import PostgresAuditLog
+    from bookwheel.backends.postgres.keys import PostgresKeys
+    from bookwheel.backends.postgres.ports import open_database
+    from bookwheel.identity import hash_of, new_secret, operators_key
+
+    async with open_database(database_url(settings), works=True) as database:
+        keys = PostgresKeys(database)
+        if await keys.any() and not again:
+            return None
+        secret = new_secret()
+        made = await keys.create(operators_key(secret), secret_hash=hash_of(secret))
+        await PostgresAuditLog(database).append([by_hand("key.create", f"key_{made.id.hex}", role=made.role.value)])
+        return secret
+
+
+async def row_security(database_url: str) -> bool:
+    """Whether the database itself keeps tenants apart too. Raises DatabaseUnavailableError."""
+    from bookwheel.backends.postgres.migrate import wall_stands
+
+    return await wall_stands(database_url)
+
+
 def worker_calls(settings: Settings, run: Callable[..., Awaitable[None]]) -> "Calls":
     """What wakes a worker: `run(urgent=...)` is called when documents wait."""
     from bookwheel.backends.postgres.jobs import Calls
@@ -59,7 +96,8 @@ async def open_ports(settings: Settings, *, writes_keywords: bool) -> "AsyncIter
 
     url = database_url(settings)
     async with AsyncExitStack() as opened:
-        embedder = await _embedder(settings, opened, bulk=writes_keywords)
+        limiter = await _limiter(settings, opened)
+        embedder = await _embedder(settings, opened, limiter, bulk=writes_keywords)
         space = await _patiently(
             lambda: ensure_space(url, model=embedder.model, revision=embedder.revision, dimensions=embedder.dimensions)
         )
@@ -69,16 +107,19 @@ async def open_ports(settings: Settings, *, writes_keywords: bool) -> "AsyncIter
         parts = SearchParts.within(settings.search_part_seconds)
         extractive = ExtractiveGenerator(embedder, part=parts.embed)
         _settle()
+        filled = postgres_ports(database)
         yield Ports(
-            **postgres_ports(database),
+            **filled,
             keywords=keywords,
             blobs=_blobs(settings),
             embedders=Embedders({space.id: embedder}),
             space=space,
-            generators=_generators(settings, embedder, extractive, opened),
+            generators=_generators(settings, embedder, extractive, limiter, opened),
             extractive=extractive,
-            reranker=_reranker(settings, embedder, opened),
+            reranker=_reranker(settings, embedder, limiter, opened),
             caches=_caches(settings, database, opened),
+            limiter=limiter,
+            budget=_budget(settings, limiter, filled["tenants"]),
             parts=parts,
         )
 
@@ -121,20 +162,56 @@ def database_url(settings: Settings) -> str:
         )
     if not settings.database_url.startswith(("postgresql://", "postgres://")):
         raise SettingsError(f"BOOKWHEEL_DATABASE_URL has scheme {_scheme(settings.database_url)!r}: use postgresql://.")
-    return settings.database_url
+    from bookwheel.backends.postgres.database import checked_url
+
+    return checked_url(settings.database_url)
 
 
 def _scheme(url: str) -> str:
     return url.partition(":")[0]
 
 
-async def _embedder(settings: Settings, opened: AsyncExitStack, *, bulk: bool) -> "Embedder":
+async def _limiter(settings: Settings, opened: AsyncExitStack) -> "Limiter":
+    url = settings.limits_url
+    match _scheme(url):
+        case "off":
+            from bookwheel.limits import NoLimiter
+
+            return NoLimiter()
+        case "memory":
+            from bookwheel.backends.memory.limits import MemoryLimiter
+
+            return MemoryLimiter()
+        case "postgresql":
+            from bookwheel.backends.postgres.limits import open_limiter
+
+            return await opened.enter_async_context(open_limiter(database_url(settings)))
+        case "redis" | "rediss":
+            from bookwheel.backends.redis import RedisLimiter
+
+            shared = RedisLimiter(url)
+            opened.push_async_callback(shared.close)
+            return shared
+    raise SettingsError(
+        f"BOOKWHEEL_LIMITS_URL has scheme {_scheme(url)!r}: use postgresql:, redis://HOST, memory: or off:."
+    )
+
+
+def _budget(settings: Settings, limiter: "Limiter", tenants: "Tenants") -> "EmbeddingBudget":
+    from bookwheel.budget import DailyBudget
+    from bookwheel.limits import Guard
+
+    return DailyBudget(Guard(limiter, settings), tenants)
+
+
+async def _embedder(settings: Settings, opened: AsyncExitStack, limiter: "Limiter", *, bulk: bool) -> "Embedder":
     scheme = _scheme(settings.embedder_url)
     if scheme == "openai":
         from bookwheel.backends.openai.embedder import open_embedder as open_remote
         from bookwheel.backends.openvino.embedder import model_at, open_tokenizer
 
-        remote = await open_remote(settings.embedder_url, settings, tokenizer=open_tokenizer(model_at(None)))
+        tokenizer = open_tokenizer(model_at(None))
+        remote = await open_remote(settings.embedder_url, settings, tokenizer=tokenizer, limiter=limiter)
         opened.push_async_callback(remote.close)
         return remote
     if scheme != "openvino":
@@ -167,29 +244,31 @@ def _blobs(settings: Settings) -> "Blobs":
 
 
 def _generators(
-    settings: Settings, embedder: "Embedder", extractive: "Generator", opened: AsyncExitStack
+    settings: Settings, embedder: "Embedder", extractive: "Generator", limiter: "Limiter", opened: AsyncExitStack
 ) -> "dict[str, Generator]":
     """By model name, the default first; the extractive one is always among them. Raises SettingsError."""
     found: dict[str, Generator] = {}
     for url in settings.generator_url.split() or ["extractive:"]:
-        generator = _generator(url, settings, embedder, opened) or extractive
+        generator = _generator(url, settings, embedder, limiter, opened) or extractive
         found.setdefault(generator.model, generator)
     return {**found, extractive.model: extractive}
 
 
-def _generator(url: str, settings: Settings, embedder: "Embedder", opened: AsyncExitStack) -> "Generator | None":
+def _generator(
+    url: str, settings: Settings, embedder: "Embedder", limiter: "Limiter", opened: AsyncExitStack
+) -> "Generator | None":
     if url == "extractive:":
         return None
     if _scheme(url) == "openai":
         from bookwheel.backends.openai.generator import open_generator as open_openai
 
-        openai = open_openai(url, settings, count=embedder.token_counts)
+        openai = open_openai(url, settings, count=embedder.token_counts, limiter=limiter)
         opened.push_async_callback(openai.close)
         return openai
     if _scheme(url) == "anthropic":
         from bookwheel.backends.anthropic import open_generator as open_anthropic
 
-        anthropic = open_anthropic(url, settings, count=embedder.token_counts)
+        anthropic = open_anthropic(url, settings, count=embedder.token_counts, limiter=limiter)
         opened.push_async_callback(anthropic.close)
         return anthropic
     raise SettingsError(
@@ -198,7 +277,7 @@ def _generator(url: str, settings: Settings, embedder: "Embedder", opened: Async
     )
 
 
-def _reranker(settings: Settings, embedder: "Embedder", opened: AsyncExitStack) -> "Reranker":
+def _reranker(settings: Settings, embedder: "Embedder", limiter: "Limiter", opened: AsyncExitStack) -> "Reranker":
     url = settings.reranker_url
     match _scheme(url):
         case "lexical":
@@ -220,7 +299,7 @@ def _reranker(settings: Settings, embedder: "Embedder", opened: AsyncExitStack) 
         case "cohere":
             from bookwheel.backends.cohere import open_cohere_reranker
 
-            remote = open_cohere_reranker(url, settings)
+            remote = open_cohere_reranker(url, settings, limiter=limiter)
             opened.push_async_callback(remote.close)
             return remote
     raise SettingsError(
@@ -283,9 +362,10 @@ def _behind(shared: "Cache", opened: AsyncExitStack) -> "Cache":
 def _policy(settings: Settings) -> "AnswerPolicy":
     from bookwheel.types import AnswerPolicy
 
-    manner = (settings.generator_url, settings.generator_context_tokens, settings.reranker_url)
+    manner = (settings.generator_url, settings.generator_context_tokens, settings.reranker_url, settings.answer_links)
     return AnswerPolicy(
         unsupported=settings.unsupported_sentences,
+        links=settings.answer_links,
         answer_seconds=settings.cache_answer_seconds,
         search_seconds=settings.cache_search_seconds,
         embedding_seconds=settings.cache_embedding_seconds,

@@ -31,7 +31,8 @@ DAMAGED = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 
 def cache_key(kind: str, *parts: object, scope: Scope) -> str:
     """A key that names the tenant and stands for the caller's view and all parts."""
-    view = [sorted(store.hex for store in scope.store_ids), sorted(scope.principals)]
+    bounds = [None if scope.granted is None else sorted(store.hex for store in scope.granted), scope.rule]
+    view = [sorted(store.hex for store in scope.store_ids), sorted(scope.principals), *bounds]
     data = orjson.dumps([FORMAT, view, parts], option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
     return f"{kind}:{scope.tenant_id.hex}:{hashlib.blake2b(data, digest_size=20).hexdigest()}"
 

@@ -13,19 +13,25 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from bookwheel import __version__, show
 from bookwheel.adding import add_sources
+from bookwheel.audit_cli import audit_app
 from bookwheel.cli_options import FAILED, MISUSED, DataDir, StoreName
 from bookwheel.client import Client
 from bookwheel.data_directory import holder
 from bookwheel.doctor import examine
 from bookwheel.errors import BookwheelError, NotFoundError
 from bookwheel.jobs_cli import jobs_app, show_orphans
+from bookwheel.keys_cli import keys_app
+from bookwheel.query_log import QUERIES
 from bookwheel.settings import Settings, load_settings
 from bookwheel.sources_cli import sources_app
 from bookwheel.supervisor import Stack, die_with, running_stack
-from bookwheel.telemetry import configure_logging
+from bookwheel.telemetry import configure_logging, hide_in_tracebacks
+from bookwheel.tenants_cli import tenants_app
+from bookwheel.tls import local_trust
 from bookwheel.types import Strategy
 
 STORE = "default"
@@ -175,10 +181,12 @@ def check(
 @app.command()
 def migrate(data_dir: DataDir = None) -> None:
     """Bring the database at BOOKWHEEL_DATABASE_URL to this version's schema."""
-    from bookwheel.app import migrate_database  # imported here: other commands start faster
+    from bookwheel.app import make_first_key, migrate_database  # imported here: other commands start faster
 
-    applied = asyncio.run(migrate_database(load_settings(data_dir=data_dir)))
+    settings = load_settings(data_dir=data_dir)
+    applied = asyncio.run(migrate_database(settings))
     out.print("\n".join(f"applied {name}" for name in applied) or "nothing to do")
+    _show_first_key(asyncio.run(make_first_key(settings)))
 
 
 @app.command()
@@ -203,7 +211,7 @@ def serve(
     settings = _process_settings(data_dir, port, supervisor)
     listening = socket.socket(fileno=fd) if fd is not None else server.listen(settings)
     if fd is None:
-        out.print("serving on http://{}:{}".format(*listening.getsockname()[:2]))
+        out.print(f"serving on {server.served_url(settings, *listening.getsockname()[:2])}")
     _run(server.serve(settings, listening))
 
 
@@ -223,10 +231,11 @@ def version() -> None:
 
 def main() -> None:
     """The entry point: errors become one line and an exit status."""
+    hide_in_tracebacks()
     try:
         app()
     except BookwheelError as error:
-        err.print(f"[red]error:[/red] {error.message}", highlight=False, soft_wrap=True)
+        err.print(f"[red]error:[/red] {escape(error.message)}", highlight=False, soft_wrap=True)
         sys.exit(MISUSED)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
@@ -247,6 +256,7 @@ def _process_settings(data_dir: Path | None, port: int | None, supervisor: int |
         die_with(supervisor)
     settings = load_settings(data_dir=data_dir, port=port)
     configure_logging(level=settings.log_level, format=settings.log_format)
+    QUERIES.mode = settings.query_log
     return settings
 
 
@@ -261,7 +271,8 @@ async def _up(settings: Settings, paths: list[str], store: str) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with running_stack(settings, say=lambda line: err.print(line, highlight=False)) as stack:
+    async with running_stack(settings, say=lambda line: err.print(line, highlight=False), makes_key=True) as stack:
+        _show_first_key(stack.first_key)
         out.print(f"Bookwheel is ready at [bold]{stack.url}[/bold] (data in {settings.directory}; Ctrl-C stops it)")
         watching = asyncio.create_task(stack.watch())
         adding = asyncio.create_task(asyncio.to_thread(_add_at_start, stack, paths, store)) if paths else None
@@ -275,8 +286,14 @@ async def _up(settings: Settings, paths: list[str], store: str) -> None:
 
 
 def _add_at_start(stack: Stack, paths: list[str], store: str) -> None:
-    with Client(stack.url) as client:
+    key = stack.settings.api_key.get_secret_value() or stack.first_key or ""
+    with Client(stack.url, key=key, tls=local_trust(holder(stack.settings.directory), stack.settings)) as client:
         add_sources(client, client.store(store), paths, out)
+
+
+def _show_first_key(secret: str | None) -> None:
+    if secret is not None:
+        out.print(f"Admin key, shown this once: [bold]{secret}[/bold]", highlight=False, soft_wrap=True)
 
 
 def _steer(data_dir: Path | None, store: str, verb: str) -> None:
@@ -303,10 +320,13 @@ def _client(data_dir: Path | None) -> Iterator[Client]:
     settings = load_settings(data_dir=data_dir, log_level="error")  # failures are shown by the command itself
     running = holder(settings.directory)
     if "url" in running:
-        with Client(running["url"]) as client:
+        key, tls = settings.api_key.get_secret_value(), local_trust(running, settings)
+        with Client(running["url"], key=key, tls=tls) as client:
             yield client
         return
-    with _stack_client(settings.model_copy(update={"port": 0})) as client:
+    alone = {"port": 0, "host": "127.0.0.1", "auth": "auto"}  # who may write the directory needs no key to read it
+    alone |= {"tls_cert": "", "tls_key": "", "tls_client_ca": ""}
+    with _stack_client(settings.model_copy(update=alone)) as client:
         yield client
 
 
@@ -318,16 +338,23 @@ def _stack_client(settings: Settings) -> Iterator[Client]:
         with out.status("starting …"):
             stack = runner.run(manager.__aenter__())
         try:
-            with Client(stack.url) as client:
+            with Client(stack.url, tls=local_trust(holder(settings.directory), settings)) as client:
                 yield client
         finally:
             runner.run(manager.__aexit__(None, None, None))
 
 
 app.add_typer(sources_app(_client, out), name="sources")
+app.add_typer(audit_app(_client, out), name="audit")
 
 
 app.add_typer(jobs_app(_client, out), name="jobs")
+
+
+app.add_typer(keys_app(_client, out), name="keys")
+
+
+app.add_typer(tenants_app(_client, out), name="tenants")
 
 
 if __name__ == "__main__":

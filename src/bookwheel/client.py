@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from bookwheel.replies.stores import Document, LineResult, Passage
 TIMEOUT = httpx.Timeout(60.0, connect=5.0, write=600.0)
 POLL_SECONDS = (0.05, 0.1, 0.2, 0.2, 0.5)  # between looks while waiting; the last one goes on
 PAGE = 100
+LIMITED_TRIES = 10
+MOST_LIMITED_SECONDS = 60.0  #: a minute's limit is whole again then; what says more is told to the caller
 SETTLE_SECONDS = 10.0  # for files of a source that are being written
 
 DocumentStatus = Literal["in_progress", "completed", "failed", "cancelled"]
@@ -35,9 +38,12 @@ class RequestFailedError(BookwheelError):
 class Client:
     """One server; threads may share it. Raises NotFoundError, RequestFailedError or UnavailableError."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, key: str = "", tls: ssl.SSLContext | None = None) -> None:
+        """`key` is an API key; the machine's own user needs none where the server asks for none. `tls` says whom to
+        trust and what to show, where that is not what the machine has; `tls.client_context` makes one of settings."""
         self.url = url
-        self._http = httpx.Client(base_url=url, timeout=TIMEOUT)
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        self._http = httpx.Client(base_url=url, timeout=TIMEOUT, headers=headers, verify=True if tls is None else tls)
 
     def __enter__(self) -> Self:
         """Use as a context manager, or call close()."""
@@ -53,10 +59,23 @@ class Client:
         self._http.close()
 
     def call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        """One JSON request."""
-        with self._reaching():
-            response = self._http.request(method, path, **options)
+        """One JSON request; one that a limit holds up is sent again when the server says so."""
+        for _ in range(LIMITED_TRIES):
+            with self._reaching():
+                response = self._http.request(method, path, **options)
+            wait = _limited_seconds(response)
+            if wait is None:
+                break
+            time.sleep(wait)
         return dict(_checked(response))
+
+    def lines(self, path: str, **parameters: str) -> Iterator[str]:
+        """The lines of a stream, as they come."""
+        with self._reaching(), self._http.stream("GET", path, params=parameters) as response:
+            if response.is_error:
+                response.read()
+                _checked(response)
+            yield from response.iter_lines()
 
     @contextlib.contextmanager
     def _reaching(self) -> Iterator[None]:
@@ -296,6 +315,14 @@ def _check_chunking(store: Mapping[str, Any], wanted: str | None) -> None:
         raise ConflictError(
             f"The store {store['name']!r} exists and is cut by {held!r}. Leave --chunking out, or name a new store."
         )
+
+
+def _limited_seconds(response: httpx.Response) -> float | None:
+    """How long to wait before the same request may pass a limit; None when there is nothing to wait for."""
+    if response.status_code != httpx.codes.TOO_MANY_REQUESTS:
+        return None
+    given = response.headers.get("retry-after", "")
+    return float(given) if given.isdigit() and float(given) <= MOST_LIMITED_SECONDS else None
 
 
 def _checked(response: httpx.Response) -> Any:

@@ -1,13 +1,17 @@
 """`bookwheel check`: what is configured, what answers, what to do."""
 
 import shutil
+import ssl
 from dataclasses import dataclass
 
 import httpx
 import psutil
 
+from bookwheel.app import row_security
 from bookwheel.data_directory import holder
+from bookwheel.errors import DatabaseUnavailableError
 from bookwheel.settings import Settings
+from bookwheel.tls import local_trust
 
 RESERVE_BYTES = 1 << 30
 MEMORY_BYTES = 1 << 30
@@ -28,6 +32,9 @@ async def examine(settings: Settings) -> list[Finding]:
     """Look at the machine, the settings and, when one runs, the service."""
     found = [_disk(settings), _memory(), _ocr()]
     running = holder(settings.directory)
+    database = running.get("database_url") or settings.database_url
+    if database != "embedded:":
+        found.append(await _row_security(database))
     if "url" not in running:
         return [
             *found,
@@ -35,7 +42,7 @@ async def examine(settings: Settings) -> list[Finding]:
                 part="service", good=True, detail=f"nothing runs on {settings.directory}; `bookwheel up` starts it"
             ),
         ]
-    return [*found, *await _service(running["url"])]
+    return [*found, *await _service(running["url"], local_trust(running, settings))]
 
 
 def _disk(settings: Settings) -> Finding:
@@ -67,11 +74,25 @@ def _ocr() -> Finding:
     return Finding(part="OCR", good=True, detail=detail)
 
 
-async def _service(url: str) -> list[Finding]:
+async def _row_security(database_url: str) -> Finding:
     try:
-        async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT_SECONDS) as client:
+        good = await row_security(database_url)
+    except DatabaseUnavailableError as error:
+        return Finding(part="row security", good=False, detail="the database does not answer", remedy=error.message)
+    return Finding(
+        part="row security",
+        good=good,
+        detail="PostgreSQL keeps tenants apart too" if good else "PostgreSQL shows this user every tenant's rows",
+        remedy="Grant it the role bookwheel_api, or connect as one that is no superuser; see docs/row_security.md.",
+    )
+
+
+async def _service(url: str, trust: ssl.SSLContext | None) -> list[Finding]:
+    try:
+        verify = True if trust is None else trust
+        async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT_SECONDS, verify=verify) as client:
             parts = (await client.get("/health/ready")).json()["parts"]
-    except (httpx.HTTPError, ValueError, KeyError) as error:
+    except (httpx.HTTPError, ssl.SSLError, ValueError, KeyError) as error:
         remedy = "Look at the messages of `bookwheel up`; stop it and start it again."
         return [Finding(part="service", good=False, detail=f"{url} does not answer: {error}", remedy=remedy)]
     return [

@@ -5,7 +5,10 @@
     - InvalidFilterError
     - InvalidDocumentError
     - StoreExpiredError
+  + AuthenticationError (401)
+  + PermissionDeniedError (403)
   + NotFoundError (404)
+  + RequestTimeoutError (408)
   + ConflictError (409)
     - StaleVersionError
     - IdempotencyKeyReusedError
@@ -30,6 +33,8 @@
   + BrokenOffError (500)
   + AnswerFormatError (502)
   + OverloadedError (429, retryable)
+    - RateLimitError
+  + QuotaError (429)
   + UnavailableError (503, retryable)
     - DatabaseUnavailableError
     - IndexUnavailableError
@@ -37,6 +42,7 @@
     - GeneratorUnavailableError
     - RerankerUnavailableError
     - CacheUnavailableError
+    - LimiterUnavailableError
   + StorageFullError (507, retryable)
 
 A class's docstring is its default message: what is wrong, then what to do. `status` is the HTTP status, `code` the
@@ -44,7 +50,10 @@ machine-readable name, `retryable` whether the same call may succeed later. Back
 into these at their border.
 """
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
+
+from bookwheel.redaction import redacted
 
 
 class BookwheelError(Exception):
@@ -58,7 +67,7 @@ class BookwheelError(Exception):
     def __init__(
         self, message: str | None = None, *, param: str | None = None, retry_after: float | None = None
     ) -> None:
-        self.message = message or " ".join((self.__doc__ or "").split())
+        self.message = redacted(message or " ".join((self.__doc__ or "").split()))
         self.param = param
         self.retry_after = retry_after  #: seconds, where it is known when the same call may succeed
         super().__init__(self.message)
@@ -94,12 +103,36 @@ class StoreExpiredError(InvalidRequestError):
     code = "vector_store_expired"
 
 
+class AuthenticationError(BookwheelError):
+    """The API key is missing, unknown, expired or revoked. Send `Authorization: Bearer bw-...` with a key of yours."""
+
+    status = 401
+    type = "authentication_error"
+    code = "invalid_api_key"
+
+
+class PermissionDeniedError(BookwheelError):
+    """This key's role does not allow it. Use a key of the role that the message names."""
+
+    status = 403
+    type = "permission_error"
+    code = "permission_denied"
+
+
 class NotFoundError(BookwheelError):
     """There is no such thing here, or this key may not see it. Check the id."""
 
     status = 404
     type = "invalid_request_error"
     code = "not_found"
+
+
+class RequestTimeoutError(BookwheelError):
+    """The body of the request came too slowly. Send it again over a better connection, or in smaller parts."""
+
+    status = 408
+    type = "invalid_request_error"
+    code = "request_timeout"
 
 
 class ConflictError(BookwheelError):
@@ -264,6 +297,31 @@ class OverloadedError(BookwheelError):
     retryable = True
 
 
+class RateLimitError(OverloadedError):
+    """A rate limit is reached. Send it again after the seconds in Retry-After."""
+
+    code = "rate_limit_exceeded"
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        param: str | None = None,
+        retry_after: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message, param=param, retry_after=retry_after)
+        self.headers = dict(headers or {})  #: how the limits stand, in OpenAI's x-ratelimit-*
+
+
+class QuotaError(BookwheelError):
+    """The tenant holds or has used as much as it may. Remove something, or ask the operator for a larger limit."""
+
+    status = 429
+    type = "insufficient_quota"
+    code = "insufficient_quota"
+
+
 class UnavailableError(BookwheelError):
     """A part of the service does not answer. Retry in a moment; `bookwheel check` says which part."""
 
@@ -306,6 +364,12 @@ class CacheUnavailableError(UnavailableError):
     """The cache does not answer. Check BOOKWHEEL_CACHE_URL; answers go on without it."""
 
     code = "cache_unavailable"
+
+
+class LimiterUnavailableError(UnavailableError):
+    """The store of the limits does not answer. Check BOOKWHEEL_LIMITS_URL; requests go on without it."""
+
+    code = "limiter_unavailable"
 
 
 class StorageFullError(BookwheelError):

@@ -10,14 +10,16 @@ from bookwheel.types import Document, Store
 
 
 def store_tag(store: Store) -> str:
-    """Of its name, metadata, expiry and pause."""
-    return _tag(store.id.hex, store.name, dict(store.metadata), store.expires_after_days, store.paused)
+    """Of its name, metadata, expiry, pause and lists."""
+    lists = (store.access, store.denied)
+    return _tag(store.id.hex, store.name, dict(store.metadata), store.expires_after_days, store.paused, lists)
 
 
 def document_tag(document: Document) -> str:
-    """Of its attributes, access list, file and wanted version."""
+    """Of its attributes, lists, file and wanted version."""
     file = document.file_id.hex if document.file_id else None
-    return _tag(document.id.hex, document.version, file, dict(document.attributes), document.access)
+    lists = (document.access, document.denied)
+    return _tag(document.id.hex, document.version, file, dict(document.attributes), lists)
 
 
 def check_tag(tag: str, if_match: Collection[str] | None) -> None:

@@ -33,6 +33,10 @@ NOT_MODIFIED = 304
 PIECE = 1 << 16  #: bytes handed on at once, however small they were packed
 METADATA = frozenset({ip_address("168.63.129.16")})  #: a cloud's inner service on an address that looks public
 NAT64 = (ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48"))
+#: Set aside for protocols, relays, examples and segments: no site is there, but a cloud's metadata may be.
+SET_ASIDE = tuple(map(ip_network, ("192.0.0.0/24", "192.88.99.0/24", "3fff::/20", "5f00::/16")))
+ISATAP = (bytes.fromhex("00005efe"), bytes.fromhex("02005efe"))  #: before the IPv4 address that ends such an address
+THIS_MACHINE = ("localhost", "local", "internal", "localdomain", "home.arpa")  #: names that only a private network has
 MEDIA_SUFFIXES = {
     "text/html": ".html",
     "application/xhtml+xml": ".html",
@@ -55,16 +59,20 @@ def is_public(address: str) -> bool:
 
 
 def _carried(ip: IPv6Address) -> IPv4Address | None:
-    """The IPv4 address inside a mapped, compatible, 6to4, Teredo or NAT64 address."""
+    """The IPv4 address inside a mapped, compatible, 6to4, Teredo, ISATAP or NAT64 address."""
     if ip.teredo:
         return ip.teredo[1]
     if any(ip in network for network in NAT64) or (ip.packed[:12] == bytes(12) and int(ip) > 1):
+        return IPv4Address(ip.packed[12:])
+    if ip.packed[8:12] in ISATAP:
         return IPv4Address(ip.packed[12:])
     return ip.ipv4_mapped or ip.sixtofour
 
 
 def _is_public(ip: IPv4Address | IPv6Address) -> bool:
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved and ip not in METADATA
+    local = isinstance(ip, IPv6Address) and ip.is_site_local
+    aside = ip in METADATA or any(ip in network for network in SET_ASIDE)
+    return ip.is_global and not (local or aside or ip.is_multicast or ip.is_reserved)
 
 
 async def resolve(host: str, port: int) -> list[str]:
@@ -106,10 +114,7 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
     def _check(self, host: str, addresses: Iterable[str]) -> None:
         for address in addresses:
             if not self.allow_private and not is_public(address):
-                raise FetchRefusedError(
-                    f"{host!r} is not a public address. Use one that is, or set"  # what it resolves to stays here
-                    " BOOKWHEEL_FETCH_ALLOW_PRIVATE=true on a trusted network."
-                )
+                raise _not_public(host)
 
     async def sleep(self, seconds: float) -> None:
         """Wait, between httpcore's retries."""
@@ -269,6 +274,34 @@ def checked_url(url: str) -> str:
     if not valid or not url.isprintable() or len(url) > MAX_URL:
         raise FetchRefusedError(f"{url[:200]!r} is not an http or https URL of at most {MAX_URL} characters.")
     return url
+
+
+def checked_place(url: str, *, allow_private: bool) -> str:
+    """The URL, unchanged. Raises FetchRefusedError also for one that says itself that it is private.
+
+    What a name resolves to is not looked at: it may change, so the guard looks at each connection."""
+    checked_url(url)
+    host = (httpx.URL(url).host or "").rstrip(".").casefold()
+    if not allow_private and (_is_private_literal(host) or any(f".{host}".endswith(f".{end}") for end in THIS_MACHINE)):
+        raise _not_public(host)
+    return url
+
+
+def _is_private_literal(host: str) -> bool:
+    """Whether it is an address, as digits of any kind that the system's resolver reads, and not a public one."""
+    with contextlib.suppress(ValueError):
+        return not is_public(host)
+    try:  # 2130706433, 0x7f.1, 0177.0.0.1
+        return not is_public(socket.inet_ntoa(socket.inet_aton(host)))
+    except (OSError, UnicodeError):  # a name
+        return False
+
+
+def _not_public(host: str) -> FetchRefusedError:
+    return FetchRefusedError(
+        f"{host!r} is not a public address. Use one that is, or set"  # what it resolves to stays here
+        " BOOKWHEEL_FETCH_ALLOW_PRIVATE=true on a trusted network."
+    )
 
 
 async def bounded(pieces: AsyncIterator[bytes], *, max_bytes: int) -> AsyncIterator[bytes]:

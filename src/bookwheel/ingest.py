@@ -6,11 +6,13 @@ stores once, and only publishing makes a version visible.
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
+from uuid import UUID
 
 import numpy as np
 import structlog
@@ -34,6 +36,8 @@ from bookwheel.types import Chunk, Chunking, Claim, CutText
 DOCUMENTS_PER_CLAIM = 1024
 BYTES_PER_CLAIM = 4 << 20  # of sources: what one job holds in memory is bounded
 BATCH_CHUNKS = 1280  # chunks embedded and written at once: sorted by length, 4 % faster than 640; 2,560 no faster
+MAX_BUDGET_WAIT_SECONDS = 600.0  # until it is looked whether a larger limit was given
+USED_UP = "The tenant's embedding tokens of the day are used up. It goes on by itself."
 MAX_BACKOFF_SECONDS = 60.0
 SUSPECT_DEATHS = 2  # of workers with the document in hand, from which on it is ingested alone
 MAX_DEATHS = 6
@@ -60,6 +64,7 @@ class _Job:
     """What one run has done so far."""
 
     claims: list[Claim]  #: still to be published
+    counted: frozenset[UUID] = frozenset()  #: tenants whose embedding is limited, so that its tokens are counted
     timings: dict[str, float] = field(default_factory=dict)
     writing: asyncio.Task[None] | None = None  #: of the batch before
 
@@ -93,11 +98,23 @@ async def ingest(claims: Sequence[Claim], *, lease_seconds: float, ports: Ports,
     """Bring claimed documents to their wanted version; returns how many went live.
 
     Documents that workers died with are ingested alone, and given up when that goes on."""
+    claims = await _affordable(claims, ports)
     suspects = [claim for claim in claims if claim.deaths >= SUSPECT_DEATHS]
     sound = [claim for claim in claims if claim.deaths < SUSPECT_DEATHS]
     await ports.ingestion.release(suspects, parked=True)  # if we die with the others, it was not theirs to blame
     live = await _attempt(sound, ports, parser, lease_seconds)
     return live + await _one_by_one(suspects, ports, parser, lease_seconds)
+
+
+async def _affordable(claims: Sequence[Claim], ports: Ports) -> Sequence[Claim]:
+    """Those of tenants that may embed more today; the others are given back for the time when they may."""
+    waits = {tenant: await ports.budget.wait(tenant) for tenant in {claim.tenant_id for claim in claims}}
+    for tenant, wait in waits.items():
+        if wait:
+            theirs = [claim for claim in claims if claim.tenant_id == tenant]
+            log.info("embedding tokens of the day are used up", tenant=tenant.hex, documents=len(theirs))
+            await ports.ingestion.release(theirs, retry_in=min(wait, MAX_BUDGET_WAIT_SECONDS), reason=USED_UP)
+    return [claim for claim in claims if not waits[claim.tenant_id]]
 
 
 async def _attempt(claims: Sequence[Claim], ports: Ports, parser: Parser, lease_seconds: float) -> int:
@@ -180,7 +197,8 @@ def _groups(claims: Sequence[Claim]) -> list[list[Claim]]:
 
 
 async def _ingest_group(claims: Sequence[Claim], ports: Ports, parser: Parser) -> int:
-    job = _Job(claims=list(claims))
+    tenants = {claim.tenant_id for claim in claims}
+    job = _Job(claims=list(claims), counted=frozenset([one for one in tenants if await ports.budget.limited(one)]))
     await _write_all(job, ports, parser)
     with stage("ingest.publish", job.timings):
         published = await ports.ingestion.publish(job.claims)
@@ -287,8 +305,22 @@ async def _embed(job: _Job, batch: Sequence[Chunk], ports: Ports) -> Vectors:
         texts = {chunk.text_hash: chunk.piece.embed_text for chunk in batch if chunk.text_hash not in known}
         if texts:
             made = await ports.embedders[space.id].embed(list(texts.values()))
+            await _book(job, [chunk for chunk in batch if chunk.text_hash not in known], ports)
             known |= dict(zip(texts, made, strict=True))
     return np.stack([known[chunk.text_hash] for chunk in batch])
+
+
+async def _book(job: _Job, embedded: Sequence[Chunk], ports: Ports) -> None:
+    """Count the tokens of tenants that have a limit. A text that several documents have counts for each."""
+    if not job.counted:
+        return
+    tenants = {claim.document_id: claim.tenant_id for claim in job.claims}
+    theirs = [chunk for chunk in embedded if tenants.get(chunk.document_id) in job.counted]
+    counts = ports.embedders[job.claims[0].space.id].token_counts([chunk.piece.embed_text for chunk in theirs])
+    tokens: Counter[UUID] = Counter()
+    for chunk, count in zip(theirs, counts, strict=True):
+        tokens[tenants[chunk.document_id]] += count
+    await ports.budget.book(tokens)
 
 
 async def _write(job: _Job, batch: Sequence[Chunk], vectors: Vectors, ports: Ports) -> None:

@@ -278,6 +278,7 @@ def _hit(packed: Mapping[str, Any]) -> Hit:
             "heading_path": tuple(packed["heading_path"]),
             "sha256": bytes.fromhex(packed["sha256"]),
             "access": None if packed["access"] is None else tuple(packed["access"]),
+            "denied": tuple(packed["denied"]),
             "created_at": datetime.fromisoformat(packed["created_at"]),
             "updated_at": datetime.fromisoformat(packed["updated_at"]),
         }

@@ -19,6 +19,7 @@ import orjson
 from tokenizers import Tokenizer
 
 from bookwheel.chunk import GROUPS, Cutter, batches
+from bookwheel.confine import confine
 from bookwheel.errors import ParseMemoryError, UnprocessableFileError
 from bookwheel.media_types import refusal, too_many_chunks
 from bookwheel.parse import parse_segments
@@ -28,27 +29,31 @@ LENGTH_BYTES = 8
 NICENESS = 5  # answering questions comes first
 OOM_SCORE = 500  # of 1,000: the kernel takes this process before any other of ours
 MAX_WRITTEN_BYTES = 256 << 20  # no file that it writes may be larger
+MAX_OPEN_FILES = 256
 PR_SET_PDEATHSIG = 1
 SURELY = 4  # times too many passages, by an estimate: a character may have four bytes
 
 
 def main() -> None:
-    """Serve jobs until stdin ends. Arguments: the address space in bytes, and 1 when Tesseract may be used."""
+    """Serve jobs until stdin ends. Arguments: the address space in bytes, and 1 when Tesseract may be used.
+
+    It starts in an empty folder, the only place where it writes."""
     address_space, ocr = int(sys.argv[1]), sys.argv[2] == "1"
     _restrain(address_space)
-    _Server(sys.stdin.buffer, _private_stdout(), ocr=ocr).serve()
+    missing = confine(Path.cwd())
+    _Server(sys.stdin.buffer, _private_stdout(), ocr=ocr, missing=missing).serve()
 
 
 class _Server:
     """The pipes to the parent, and the tokenizers that it has sent."""
 
-    def __init__(self, jobs: BinaryIO, answers: BinaryIO, *, ocr: bool) -> None:
-        self._jobs, self._answers, self._ocr = jobs, answers, ocr
+    def __init__(self, jobs: BinaryIO, answers: BinaryIO, *, ocr: bool, missing: Sequence[str]) -> None:
+        self._jobs, self._answers, self._ocr, self._missing = jobs, answers, ocr, missing
         self._tokenizers: dict[int, Tokenizer] = {}
 
     def serve(self) -> None:
         """Answer until the parent goes."""
-        self._send({"ready": True})
+        self._send({"ready": True, "missing": self._missing})
         while (message := self._receive()) is not None:
             if "tokenizer" in message:
                 self._tokenizers[message["model"]] = Tokenizer.from_str(message["tokenizer"])
@@ -126,6 +131,7 @@ def _restrain(address_space: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_WRITTEN_BYTES, MAX_WRITTEN_BYTES))
     resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_OPEN_FILES, MAX_OPEN_FILES))
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         with contextlib.suppress(OSError):  # some containers forbid it

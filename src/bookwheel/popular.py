@@ -141,6 +141,8 @@ def _request(ask: Ask, scope: Scope) -> dict[str, Any]:
         "question": question,
         "stores": [store.hex for store in scope.store_ids],
         "principals": sorted(scope.principals),
+        "granted": None if scope.granted is None else sorted(store.hex for store in scope.granted),
+        "rule": scope.rule,
         "instructions": ask.instructions,
         "schema": ask.schema,
         "max_tokens": ask.max_tokens,
@@ -149,10 +151,14 @@ def _request(ask: Ask, scope: Scope) -> dict[str, Any]:
 
 
 def _scope(one: AskedQuestion) -> Scope:
+    """Of whoever asked it; what was counted before there were bounds had none."""
+    granted = one.request.get("granted")
     return Scope(
         tenant_id=one.tenant_id,
         store_ids=tuple(UUID(store) for store in one.request["stores"]),
         principals=frozenset(one.request["principals"]),
+        granted=None if granted is None else frozenset(map(UUID, granted)),
+        rule=one.request.get("rule"),
     )
 
 

@@ -24,6 +24,7 @@ from bookwheel.admission import Admission
 from bookwheel.breaker import Breaker, Clock
 from bookwheel.errors import BookwheelError, OverloadedError, UnavailableError
 from bookwheel.telemetry import UPSTREAM_CALLS, UPSTREAM_OPEN, UPSTREAM_RETRIES, UPSTREAM_SHED
+from bookwheel.throttle import Throttle, TokenCount
 
 ATTEMPTS = 3
 BACKOFF_SECONDS = 0.2  # before the second attempt, with as much again by chance; doubled for each further one
@@ -66,6 +67,10 @@ class _SpentError(Exception):
     """The deadline passed while items were coming: the answer was long, or whoever reads it slow."""
 
 
+def _no_tokens() -> int:
+    return 0
+
+
 class Upstream:
     """One service that is called. Raises what `judge` makes of its errors; `unavailable` when it is silent too long or
     when the breaker is open, then at once and with retry_after; OverloadedError when too many wait for it."""
@@ -83,10 +88,12 @@ class Upstream:
         attempts: int = ATTEMPTS,
         backoff_seconds: float = BACKOFF_SECONDS,
         breaker: Breaker | None = None,
+        throttle: Throttle | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
         """`name` stands in messages and metrics. `deadline_seconds` is all that a caller ever waits, the queue and all
-        attempts included; `stall_seconds` the longest silence of a stream."""
+        attempts included; `stall_seconds` the longest silence of a stream; each attempt takes its turn in `throttle`.
+        """
         self.name = name
         self._judge, self._unavailable = judge, unavailable
         self._deadline_seconds = deadline_seconds
@@ -94,11 +101,14 @@ class Upstream:
         self._attempts, self._backoff = attempts, backoff_seconds
         self._clock = clock
         self._breaker = breaker or Breaker(clock=clock)
+        self._throttle = throttle
         waiting = WAITING_PER_CALL * concurrency if queue is None else queue
         self._admission = Admission(name, limit=concurrency, queue=waiting, clock=clock)
         UPSTREAM_OPEN.labels(name).set(0)
 
-    async def call(self, work: Callable[[], Awaitable[T]], *, hedge_after: float | None = None) -> T:
+    async def call(
+        self, work: Callable[[], Awaitable[T]], *, hedge_after: float | None = None, tokens: TokenCount = _no_tokens
+    ) -> T:
         """The result of `work`, which is called again after a failure that may pass.
 
         With `hedge_after` the work must be idempotent: when so many seconds have brought no answer, and a place is
@@ -107,15 +117,18 @@ class Upstream:
         deadline = self._clock() + self._deadline_seconds
 
         async def once() -> T:
+            await self._turn(tokens, deadline)
             with self._trial():
                 async with asyncio.timeout(deadline - self._clock()):
-                    return await (work() if hedge_after is None else self._hedged(work, hedge_after))
+                    return await (work() if hedge_after is None else self._hedged(work, hedge_after, tokens))
 
         with _told():
             async with self._place(deadline):
                 return await self._persist(once, deadline)
 
-    async def stream(self, open: Callable[[], AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
+    async def stream(
+        self, open: Callable[[], AsyncGenerator[T, None]], *, tokens: TokenCount = _no_tokens
+    ) -> AsyncGenerator[T, None]:
         """The items of `open()`, which is opened again after a failure that may pass, until there was a first item.
 
         Empty items only say that it lives; they are not handed on. The place is held until the stream has ended or is
@@ -124,6 +137,7 @@ class Upstream:
         deadline = self._clock() + self._deadline_seconds
 
         async def begin() -> tuple[AsyncGenerator[T, None], T | _End]:
+            await self._turn(tokens, deadline)
             flow = self._flow(open, deadline)
             return flow, await anext(flow, _END)
 
@@ -156,6 +170,11 @@ class Upstream:
             if came and left < self._stall_seconds:
                 raise _SpentError from error
             raise
+
+    async def _turn(self, tokens: TokenCount, deadline: float) -> None:
+        if self._throttle is not None:
+            self._check_breaker()  # or a call that nobody will make would take a turn
+            await self._throttle.turn(tokens, within=deadline - self._clock())
 
     @asynccontextmanager
     async def _place(self, deadline: float) -> AsyncIterator[None]:
@@ -244,14 +263,16 @@ class Upstream:
                 return await act()
         raise AssertionError("stamina returns or raises")
 
-    async def _hedged(self, work: Callable[[], Awaitable[T]], after: float) -> T:
+    async def _hedged(self, work: Callable[[], Awaitable[T]], after: float, tokens: TokenCount) -> T:
         async def run() -> T:
             return await work()
 
         tasks, extra = {asyncio.create_task(run())}, None
         try:
             done, _ = await asyncio.wait(tasks, timeout=after)
-            if not done and (extra := self._admission.enter_now()):
+            if not done and (self._throttle is None or await self._throttle.now(tokens)):
+                extra = self._admission.enter_now()
+            if extra:
                 tasks.add(asyncio.create_task(run()))
             return await _first_success(tasks)
         finally:

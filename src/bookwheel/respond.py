@@ -61,8 +61,8 @@ async def run_responses(
 async def write_response(kept: ModelResponse, *, owner: str, ports: Ports, narrator: Narrator) -> bool:
     """Tell a claimed response to its end, or to its failure; False when it is not the owner's any more. Raises
     retryable errors while a later attempt may succeed."""
-    scope = Scope(tenant_id=kept.tenant_id)
-    told = await ports.responses.events(kept.id, scope=scope, limit=MANY_EVENTS)
+    scope, whose = Scope(tenant_id=kept.tenant_id), kept.caller_id
+    told = await ports.responses.events(kept.id, scope=scope, caller_id=whose, limit=MANY_EVENTS)
     try:
         return await _write(kept, told, owner=owner, ports=ports, narrator=narrator)
     except BookwheelError as error:
@@ -73,7 +73,8 @@ async def write_response(kept: ModelResponse, *, owner: str, ports: Ports, narra
         log.exception("response failed", response=kept.id.hex)
         ERRORS.labels("responses", type(error).__name__).inc()
         reason = BookwheelError()
-    last = await ports.responses.events(kept.id, scope=scope, after=len(told) - 1, limit=MANY_EVENTS)
+    behind = len(told) - 1
+    last = await ports.responses.events(kept.id, scope=scope, caller_id=whose, after=behind, limit=MANY_EVENTS)
     event = narrator.failure(kept, reason, number=len(told) + len(last))
     return await ports.response_runs.record(kept.id, [event], owner=owner, body=event["response"])
 

@@ -15,6 +15,7 @@ from bookwheel.fuse import DENSE_WEIGHT, Fused, fuse
 from bookwheel.given import PACKED
 from bookwheel.kept_searches import keep_search, kept_search, search_key
 from bookwheel.ports import Ports
+from bookwheel.query_log import QUERIES
 from bookwheel.ranking import candidates, ranked
 from bookwheel.telemetry import DEGRADED, stage
 from bookwheel.types import Candidate, Found, Freshness, Hit, Question, Scope, Space
@@ -46,6 +47,7 @@ async def retrieve(
 ) -> Found:
     """Search the scope's stores, all of the space; with `freshness` what is kept may be found. Raises UnavailableError
     when neither index answers."""
+    QUERIES.tell("search", question.text)
     if freshness is None:
         return await _search(question, scope=scope, space=space, ports=ports)
     looked_up: Mapping[str, bytes] = {}
@@ -113,16 +115,18 @@ async def _keyword(
     question: Question, *, scope: Scope, ports: Ports, progress: _Progress
 ) -> Sequence[Candidate] | None:
     documents, limit = None, CANDIDATES
-    if question.filter is not None:
-        documents = await ports.passages.documents_matching(question.filter, scope=scope, limit=FILTER_DOCUMENTS + 1)
-        if uses_chunks(parse(question.filter)):  # of these documents' chunks only some pass
+    reach = await ports.passages.reach(scope=scope)
+    if question.filter is not None or scope.rule is not None:  # which documents_matching goes by
+        wanted = question.filter or {}
+        documents = await ports.passages.documents_matching(wanted, scope=scope, limit=FILTER_DOCUMENTS + 1)
+        if uses_chunks(parse(wanted)):  # of these documents' chunks only some pass
             limit = CANDIDATES * FILTER_WIDENING
         if len(documents) > FILTER_DOCUMENTS:
             documents, limit = None, CANDIDATES * FILTER_WIDENING
     try:
         with stage("search.keyword", progress.timings):
             return await ports.parts.keyword.call(
-                lambda: ports.keywords.search(question.text, scope=scope, limit=limit, documents=documents)
+                lambda: ports.keywords.search(question.text, scope=scope, reach=reach, limit=limit, documents=documents)
             )
     except IndexUnavailableError:
         progress.degrade("search.keyword")

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -231,9 +232,12 @@ class _Slot:
 class _Reader:
     """One process and the pipes to it."""
 
-    def __init__(self, process: asyncio.subprocess.Process, errors: IO[bytes]) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, errors: IO[bytes], folder: tempfile.TemporaryDirectory[str]
+    ) -> None:
         self._process = process
         self._errors = errors
+        self._folder = folder  # the only place where it writes
         self._vitals = psutil.Process(process.pid)
         self._models: set[int] = set()
         self.read = 0  #: documents
@@ -244,17 +248,19 @@ class _Reader:
         """Start a process and wait until it can read. Raises OSError when it does not come up."""
         space = limits.memory_bytes + RESERVED_BYTES
         errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        folder = tempfile.TemporaryDirectory(prefix="bookwheel-reader-", ignore_cleanup_errors=True)
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "bookwheel.parse_process", str(space), str(int(limits.ocr))),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,
-            env=_environment(),
+            env=_environment(folder.name),
+            cwd=folder.name,
         )
-        reader = cls(process, errors)
+        reader = cls(process, errors, folder)
         try:
             async with asyncio.timeout(START_SECONDS):
-                await reader._receive()
+                _tell_missing(*(await reader._receive())["missing"])
         except (asyncio.IncompleteReadError, TimeoutError) as error:
             last = reader.last_words()
             await reader.kill()
@@ -315,6 +321,7 @@ class _Reader:
         if self._process.stdin is not None:
             self._process.stdin.close()
         self._errors.close()
+        self._folder.cleanup()
 
 
 class _Watch:
@@ -381,13 +388,22 @@ def _sendable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _environment() -> dict[str, str]:
+@cache
+def _tell_missing(*missing: str) -> None:
+    """Warn, once, of what a process could not give up."""
+    if missing:
+        log.warning("the kernel lets the processes that read files keep more than they need", missing=missing)
+
+
+def _environment(folder: str) -> dict[str, str]:
     """What the process needs and no more: it has no business with our passwords."""
     tessdata = next((str(found) for pattern in _TESSDATA for found in sorted(Path("/").glob(pattern[1:]))), "")
     return {
         "PATH": os.defpath,
         "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
         "PYTHONUTF8": "1",
+        "HOME": folder,
+        "TMPDIR": folder,
         "MALLOC_ARENA_MAX": "2",  # else every thread reserves address space, more on more cores
         **({"TESSDATA_PREFIX": tessdata} if tessdata else {}),
     }

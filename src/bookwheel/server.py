@@ -5,12 +5,12 @@ import socket
 
 import structlog
 
-from bookwheel.access import require_loopback
 from bookwheel.app import open_ports
 from bookwheel.errors import UnavailableError
 from bookwheel.popular import note_asked, warm
 from bookwheel.ports import Ports
 from bookwheel.settings import Settings
+from bookwheel.tls import server_certificate
 
 log = structlog.get_logger("bookwheel.server")
 
@@ -22,7 +22,6 @@ STOP_SECONDS = 10  # that running requests get to finish
 def listen(settings: Settings) -> socket.socket:
     """The listening socket; API processes share it. Raises SettingsError for an address beyond this machine, OSError
     when the port is taken."""
-    require_loopback(settings.host)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -31,12 +30,21 @@ def listen(settings: Settings) -> socket.socket:
     return bound
 
 
+def served_url(settings: Settings, host: str, port: int) -> str:
+    """Where the API answers."""
+    scheme = "https" if settings.tls_cert else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
 async def serve(settings: Settings, listening: socket.socket) -> None:
     """Serve the API until SIGTERM or SIGINT."""
     import uvicorn  # here: the supervisor needs only `listen`
 
     from bookwheel.api import create_app
+    from bookwheel.connections import Door, GuardedServer, allow_connections
 
+    certificate = server_certificate(settings)
+    allow_connections(settings.max_connections)
     async with open_ports(settings, writes_keywords=False) as ports:
         config = uvicorn.Config(
             create_app(ports, settings),
@@ -52,7 +60,7 @@ async def serve(settings: Settings, listening: socket.socket) -> None:
         await warm(ports)
         trying = asyncio.create_task(try_generators(ports))
         try:
-            await uvicorn.Server(config).serve(sockets=[listening])
+            await GuardedServer(config, door=Door.of(settings), certificate=certificate).serve(sockets=[listening])
         finally:
             stop.set()
             trying.cancel()

@@ -4,21 +4,25 @@ import asyncio
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from bookwheel.app import embedded_database, migrate_database
+from bookwheel.app import embedded_database, make_first_key, migrate_database
 from bookwheel.data_directory import held
 from bookwheel.errors import SettingsError, UnavailableError
-from bookwheel.server import listen
+from bookwheel.redaction import redacted
+from bookwheel.server import listen, served_url
 from bookwheel.settings import Settings
+from bookwheel.tls import local_context, server_certificate
 
 if TYPE_CHECKING:
     from bookwheel.backends.postgres.embedded import EmbeddedPostgres
@@ -53,14 +57,15 @@ class Stack:
     say: Say
     url: str = ""
     database_url: str = ""
+    first_key: str | None = None  #: the operator's, when this start made it
     database: "EmbeddedPostgres | None" = None
     children: list[_Child] = field(default_factory=list)
     listening: socket.socket | None = None
 
     def environment(self) -> dict[str, str]:
         """What the children see: the same settings, with the database's real address."""
-        own = {f"BOOKWHEEL_{name.upper()}": str(value) for name, value in self.settings.model_dump().items()}
-        return {**os.environ, **own, "BOOKWHEEL_DATABASE_URL": self.database_url}  # noqa: TID251 - handed on, not read
+        own = {"database_url": self.database_url} if self.database is not None else {}
+        return self.settings.environment(**own)
 
     def spawn(self, name: str, *arguments: str, fds: tuple[int, ...] = ()) -> None:
         """Start a child that dies with us; no other than these open files are its own too."""
@@ -120,11 +125,13 @@ def _ending(status: int) -> str:
 
 
 @asynccontextmanager
-async def running_stack(settings: Settings, *, say: Say) -> AsyncIterator[Stack]:
-    """Start everything over the data directory, yield when it answers, stop everything at the end.
+async def running_stack(settings: Settings, *, say: Say, makes_key: bool = False) -> AsyncIterator[Stack]:
+    """Start everything over the data directory, yield when it answers, stop everything at the end. With `makes_key` the
+    operator's first key is made where there is none.
 
     Raises DataDirectoryInUseError, SettingsError, StorageFullError or UnavailableError, each with what to do.
     """
+    _check_tls(settings)
     with held(settings) as note:
         database = embedded_database(settings) if settings.database_url == "embedded:" else None
         stack = Stack(settings=settings, say=say, database=database)
@@ -132,14 +139,33 @@ async def running_stack(settings: Settings, *, say: Say) -> AsyncIterator[Stack]
             if database is not None:
                 await asyncio.to_thread(database.start)
             stack.database_url = database.url if database is not None else settings.database_url
-            await migrate_database(settings.model_copy(update={"database_url": stack.database_url}))
+            reached = settings.model_copy(update={"database_url": stack.database_url})
+            await migrate_database(reached)
+            stack.first_key = await make_first_key(reached) if makes_key else None
             await _start(stack)
-            note({"pid": os.getpid(), "url": stack.url, "database_url": stack.database_url})
+            note(_facts(stack))
             yield stack
         finally:
             await stack.stop()
             if database is not None:
                 await asyncio.to_thread(database.stop)
+
+
+def _facts(stack: Stack) -> dict[str, Any]:
+    """For other commands on this machine, in a file that others may read."""
+    facts = {"pid": os.getpid(), "url": stack.url, "database_url": redacted(stack.database_url)}
+    certificate = stack.settings.tls_cert
+    return {**facts, "certificate": str(Path(certificate).resolve())} if certificate else facts
+
+
+def _check_tls(settings: Settings) -> None:
+    """Before anything is started: the processes would each say it."""
+    server_certificate(settings)
+    if settings.tls_client_ca and not settings.client_cert:
+        raise SettingsError(
+            "BOOKWHEEL_TLS_CLIENT_CA is set without BOOKWHEEL_CLIENT_CERT. Commands on this machine, and `up` itself,"
+            " need a certificate of that CA too: set it, and BOOKWHEEL_CLIENT_KEY."
+        )
 
 
 async def _start(stack: Stack) -> None:
@@ -152,7 +178,7 @@ async def _start(stack: Stack) -> None:
             " Stop what uses it, or choose another with --port."
         ) from error
     host, port = stack.listening.getsockname()[:2]
-    stack.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    stack.url = served_url(settings, host, port)
     stack.spawn("worker", "work", *_ours())
     for _ in range(settings.api_processes):
         stack.spawn("API", "serve", *_ours(), "--fd", str(stack.listening.fileno()), fds=(stack.listening.fileno(),))
@@ -161,7 +187,8 @@ async def _start(stack: Stack) -> None:
 
 async def _until_ready(stack: Stack) -> None:
     deadline = time.monotonic() + START_SECONDS
-    async with httpx.AsyncClient(base_url=stack.url, timeout=5) as client:
+    trust = local_context(stack.settings.tls_cert, stack.settings) if stack.settings.tls_cert else True
+    async with httpx.AsyncClient(base_url=stack.url, timeout=5, verify=trust) as client:
         while time.monotonic() < deadline:
             dead = next((child for child in stack.children if child.process.poll() is not None), None)
             if dead is not None:
@@ -169,7 +196,7 @@ async def _until_ready(stack: Stack) -> None:
             try:
                 if (await client.get("/health/ready")).status_code == httpx.codes.OK:
                     return
-            except httpx.TransportError:
+            except (httpx.TransportError, ssl.SSLError):
                 pass
             await asyncio.sleep(0.05)
     raise UnavailableError(f"The API did not become ready within {START_SECONDS:.0f} s. Try `bookwheel check`.")

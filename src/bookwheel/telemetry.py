@@ -4,15 +4,19 @@ import logging
 import re
 import secrets
 import sys
+import traceback
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from time import perf_counter
+from types import TracebackType
 from typing import Any, Final
 
 import orjson
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
+
+from bookwheel.redaction import redacted
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 traceparent: ContextVar[str] = ContextVar("traceparent", default="")  #: W3C trace context of the caller, or ""
@@ -41,6 +45,7 @@ UPSTREAM_CALLS = Counter("bookwheel_upstream_calls_total", "Attempts at services
 UPSTREAM_RETRIES = Counter("bookwheel_upstream_retries_total", "Attempts after a first one.", ("upstream",))
 UPSTREAM_SHED = Counter("bookwheel_upstream_shed_total", "Calls turned away, for too many waited.", ("upstream",))
 UPSTREAM_OPEN = Gauge("bookwheel_upstream_open", "1 while a service is left alone after failures.", ("upstream",))
+MARKED_PASSAGES = Counter("bookwheel_marked_passages_total", "Passages that speak to a model, by sign.", ("sign",))
 REFRESHED = Counter("bookwheel_popular_refreshed_total", "Popular questions answered ahead of time.")
 QUEUE_DEPTH = Gauge("bookwheel_queue_depth", "Waiting and running jobs.", ("queue",))
 HTTP_REQUESTS = Counter("bookwheel_http_requests_total", "HTTP requests.", ("method", "route", "status"))
@@ -101,7 +106,7 @@ def configure_logging(*, level: str = "info", format: str = "text") -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    renderer = _renderers(format)
+    renderer = [*_renderers(format), _redacted]
     structlog.configure(
         processors=[*shared, *renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),
@@ -118,11 +123,25 @@ def configure_logging(*, level: str = "info", format: str = "text") -> None:
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # we tell ourselves when the database is away
 
 
+def hide_in_tracebacks() -> None:
+    """What ends this process unexpectedly is told without secrets too."""
+
+    def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        sys.stderr.write(redacted("".join(traceback.format_exception(kind, error, trace))))
+
+    sys.excepthook = tell
+
+
 def _renderers(format: str) -> list[structlog.typing.Processor]:
     if format == "json":
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_dumps)]
     plain = structlog.dev.plain_traceback  # the default shows local variables, passwords among them
     return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+
+
+def _redacted(_logger: Any, _method: str, line: Any) -> Any:
+    """The written line, tracebacks and all, without secrets."""
+    return redacted(line) if isinstance(line, str) else line
 
 
 def _dumps(event: Any, **options: Any) -> str:

@@ -21,7 +21,8 @@ _EXPIRY = struct.Struct(">d")  # seconds since 1970, before each value of the sh
 
 
 class TieredCache:
-    """Fills ports.Cache; never raises CacheUnavailableError. Values are read from `own` first, and written to both.
+    """Fills ports.Cache; only `forget` raises CacheUnavailableError. Values are read from `own` first, and written to
+    both.
 
     A value stays in `own` for at most 30 s, and not past its time (the writer's clock; how far clocks differ, it may be
     off). For so long this process does not see that another one removed or replaced it. So it is safe for values that
@@ -78,6 +79,11 @@ class TieredCache:
         """See ports.Cache."""
         found = await self._ask(lambda: self.shared.members(group, after=after), None)
         return await self.own.members(group, after=after) if found is None else found
+
+    async def forget(self, tenant: str) -> int:
+        """See ports.Cache. Unlike the other verbs it raises where `shared` is away: who asks must know."""
+        count = await self.shared.forget(tenant)
+        return max(count, await self.own.forget(tenant))  # what is in both is one
 
     async def sweep(self) -> int:
         """See ports.Cache."""
@@ -147,6 +153,10 @@ class NoCache:
     async def members(self, group: str, *, after: int = 0) -> Sequence[tuple[int, bytes]]:  # noqa: ARG002 - the port's
         """Nothing is there."""
         return []
+
+    async def forget(self, tenant: str) -> int:  # noqa: ARG002 - the port's name
+        """Nothing is there."""
+        return 0
 
     async def sweep(self) -> int:
         """Nothing is there."""

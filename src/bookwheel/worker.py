@@ -123,6 +123,8 @@ class Worker:
         while await waited(CACHE_SECONDS, self.stop):
             with patience("cache"):
                 await self.ports.caches.cache.sweep()
+            with patience("limits"):
+                await self.ports.limiter.sweep()
 
     async def _clean(self) -> None:
         while await waited(CLEAN_SECONDS, self.stop):

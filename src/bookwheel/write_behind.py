@@ -57,6 +57,15 @@ class WriteBehind:
         """See ports.Cache."""
         return await self._cache.members(group, after=after)
 
+    async def forget(self, tenant: str) -> int:
+        """See ports.Cache. What is being written just now is written first."""
+        waiting = [key for key in self._waiting if key.split(":")[1:2] == [tenant]]
+        for key in waiting:
+            del self._waiting[key]
+        if self._flushing is not None:
+            await asyncio.shield(self._flushing)
+        return len(waiting) + await self._cache.forget(tenant)
+
     async def sweep(self) -> int:
         """See ports.Cache."""
         return await self._cache.sweep()

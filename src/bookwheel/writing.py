@@ -9,6 +9,7 @@ import structlog
 
 from bookwheel.errors import GeneratorUnavailableError
 from bookwheel.grounding import GroundedStream
+from bookwheel.inert import addresses_in, inert
 from bookwheel.ports import Embedder, Generator, LengthReachedError, Ports
 from bookwheel.structured import structured
 from bookwheel.telemetry import DEGRADED
@@ -66,9 +67,11 @@ async def _checked(
     # What the extractive one writes stands in the passages word for word.
     policy = "keep" if generator is ports.extractive else ports.caches.policy.unsupported
     checking = GroundedStream(prompt.hits, embedder=embedder, policy=policy)
+    known = addresses_in(hit.text for hit in prompt.hits)
     budget = _Budget(embedder, ask.max_tokens)
     try:
-        async with aclosing(_released(generator.generate(prompt), checking, draft)) as released:
+        draft_pieces = inert(generator.generate(prompt), known=known, policy=ports.caches.policy.links)
+        async with aclosing(_released(draft_pieces, checking, draft)) as released:
             async for parts in released:
                 text = "".join(part for part in parts if isinstance(part, str))
                 if not budget.spend(text):

@@ -1,15 +1,20 @@
 """The memory backend and the doubles keep every contract: they are the reference for the others."""
 
+from collections.abc import Sequence
 from uuid import UUID, uuid4
 
 import pytest
 
 from bookwheel.backends.memory import MemoryBlobs, MemoryDatabase, MemoryKeywordIndex
+from bookwheel.backends.memory.audit import MemoryAuditLog
 from bookwheel.ports import Blobs, Embedder, Generator, KeywordIndex, Ports
 from bookwheel.testing import EchoGenerator, HashEmbedder, memory_ports
+from bookwheel.testing.access import AccessContract
+from bookwheel.testing.audit import AuditContract, KeyUsesContract
 from bookwheel.testing.batches import BatchesContract
 from bookwheel.testing.blobs import BlobsContract
 from bookwheel.testing.contract import PortsContract
+from bookwheel.testing.departures import DeparturesContract
 from bookwheel.testing.desk import Desk
 from bookwheel.testing.documents import DocumentsContract
 from bookwheel.testing.embedder import EmbedderContract
@@ -18,16 +23,17 @@ from bookwheel.testing.files import FilesContract
 from bookwheel.testing.generator import GeneratorContract
 from bookwheel.testing.given import GivenVectorsContract
 from bookwheel.testing.idempotency import IdempotencyKeysContract
-from bookwheel.testing.ingestion import IngestionContract, JobsContract
+from bookwheel.testing.ingestion import FairnessContract, IngestionContract, JobsContract
 from bookwheel.testing.keywords import KeywordIndexContract
 from bookwheel.testing.outbox import OutboxContract
 from bookwheel.testing.passages import PassagesContract
 from bookwheel.testing.responses import ResponseRunsContract, ResponsesContract
 from bookwheel.testing.sources import SourceRunsContract, SourcesContract
 from bookwheel.testing.stores import StoresContract
-from bookwheel.testing.tenants import AskedQuestionsContract, TenantsContract
+from bookwheel.testing.tenants import AskedQuestionsContract, KeysContract, TenantsContract
 from bookwheel.testing.vectors import VectorIndexContract
 from bookwheel.testing.webhooks import WebhookRunsContract, WebhooksContract
+from bookwheel.types import AuditEvent
 
 LEASE_SECONDS = 15.0
 
@@ -39,6 +45,23 @@ class MemoryPorts(PortsContract):
     def ports(self) -> Ports:
         """Empty ports."""
         return memory_ports()
+
+
+class TestAuditLog(MemoryPorts, AuditContract):
+    """The audit log in memory."""
+
+    async def rewrite(self, ports: Ports, tenant_id: UUID, events: Sequence[AuditEvent]) -> None:
+        """In the dictionary."""
+        assert isinstance(ports.audit, MemoryAuditLog)
+        ports.audit.database.audit_events[tenant_id] = list(events)
+
+
+class TestKeyUses(MemoryPorts, KeyUsesContract):
+    """Networks of keys in memory."""
+
+
+class TestAccess(MemoryPorts, AccessContract):
+    """Row-level access."""
 
 
 class TestStores(MemoryPorts, StoresContract):
@@ -69,6 +92,10 @@ class TestIngestion(MemoryPorts, IngestionContract):
     """Ingestion in memory."""
 
 
+class TestFairness(MemoryPorts, FairnessContract):
+    """Tenants share the workers, in memory."""
+
+
 class TestGivenVectors(GivenVectorsContract):
     """Given vectors in memory."""
 
@@ -94,8 +121,16 @@ class TestTenants(MemoryPorts, TenantsContract):
     """Tenants in memory."""
 
 
+class TestKeys(MemoryPorts, KeysContract):
+    """API keys in memory."""
+
+
 class TestAskedQuestions(MemoryPorts, AskedQuestionsContract):
     """What is asked again and again, in memory."""
+
+
+class TestDepartures(MemoryPorts, DeparturesContract):
+    """Offboarding in memory."""
 
 
 class TestJobs(MemoryPorts, JobsContract):

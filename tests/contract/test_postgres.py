@@ -1,19 +1,27 @@
 """The PostgreSQL backend keeps every contract of the ports that it fills, over one shared database."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
-from bookwheel.backends.postgres import ingestion, migrate, vectors
+from bookwheel.app import make_first_key
+from bookwheel.audit import canonical
+from bookwheel.backends.postgres import ingestion, migrate, shards, vectors
+from bookwheel.backends.postgres.audit import NAMES, PostgresAuditLog
 from bookwheel.backends.postgres.ports import open_database, postgres_ports
 from bookwheel.errors import DatabaseUnavailableError
-from bookwheel.ports import Ports
+from bookwheel.ports import AuditLog, Ports
+from bookwheel.settings import Settings
 from bookwheel.testing import HashEmbedder, given, memory_ports
+from bookwheel.testing.access import AccessContract
+from bookwheel.testing.audit import WRITERS, AuditContract, KeyUsesContract, entry
 from bookwheel.testing.batches import BatchesContract
 from bookwheel.testing.contract import PortsContract
 from bookwheel.testing.desk import Desk
@@ -22,16 +30,16 @@ from bookwheel.testing.expiry import ExpiryContract
 from bookwheel.testing.files import FilesContract
 from bookwheel.testing.given import GivenVectorsContract
 from bookwheel.testing.idempotency import IdempotencyKeysContract
-from bookwheel.testing.ingestion import IngestionContract, JobsContract
+from bookwheel.testing.ingestion import FairnessContract, IngestionContract, JobsContract
 from bookwheel.testing.outbox import OutboxContract
 from bookwheel.testing.passages import PassagesContract
 from bookwheel.testing.responses import ResponseRunsContract, ResponsesContract
 from bookwheel.testing.sources import SourceRunsContract, SourcesContract
 from bookwheel.testing.stores import StoresContract
-from bookwheel.testing.tenants import AskedQuestionsContract, TenantsContract
+from bookwheel.testing.tenants import AskedQuestionsContract, KeysContract, TenantsContract
 from bookwheel.testing.vectors import VectorIndexContract
 from bookwheel.testing.webhooks import WebhookRunsContract, WebhooksContract
-from bookwheel.types import DocumentDraft
+from bookwheel.types import SERVER_CHAIN, AuditEvent, AuditFilter, DocumentDraft, Scope
 
 WAITING, BATCH = 2_000, 200  # documents
 
@@ -63,9 +71,80 @@ class PostgresPorts(PortsContract):
 
     async def new_tenant(self, ports: Ports) -> UUID:
         """A registered tenant, all in one partition so that they are neighbours there."""
-        tenant_id = UUID(int=uuid4().int // migrate.SHARDS * migrate.SHARDS)
-        await migrate.register_tenant(self.url, tenant_id, "test")
+        tenant_id = UUID(int=uuid4().int // shards.SHARDS * shards.SHARDS)
+        await migrate.register_tenant(self.url, tenant_id, tenant_id.hex)  # names are unique
         return tenant_id
+
+
+class TestAuditLog(PostgresPorts, AuditContract):
+    """The audit log in PostgreSQL."""
+
+    @pytest.fixture(autouse=True)
+    async def _pools(self, database_url: str) -> AsyncIterator[None]:
+        """Pools of processes that share nothing but the database."""
+        async with AsyncExitStack() as opened:
+            entered = [await opened.enter_async_context(open_database(database_url, works=False)) for _ in range(3)]
+            self.databases = entered
+            yield
+
+    def writers(self, ports: Ports) -> list[AuditLog]:
+        """Each over one of the pools."""
+        return [PostgresAuditLog(self.databases[number % len(self.databases)]) for number in range(WRITERS)]
+
+    async def rewrite(self, ports: Ports, tenant_id: UUID, events: Sequence[AuditEvent]) -> None:
+        """As a superuser who switches the triggers off."""
+        async with await psycopg.AsyncConnection.connect(self.url) as connection:
+            await connection.execute("SET LOCAL session_replication_role = replica")
+            await connection.execute("DELETE FROM audit_events WHERE tenant_id = %s", (tenant_id,))
+            columns, places = ", ".join(NAMES), ", ".join(["%s"] * len(NAMES))
+            for event in events:
+                values = [getattr(event, name) for name in NAMES]
+                values[NAMES.index("details")] = Jsonb(event.details)
+                await connection.execute(f"INSERT INTO audit_events ({columns}) VALUES ({places})", values)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "UPDATE audit_events SET actor = 'somebody' WHERE tenant_id = %s",
+            "DELETE FROM audit_events WHERE tenant_id = %s",
+            "TRUNCATE audit_events",
+            "SELECT * FROM offboard_audit(%s)",
+        ],
+    )
+    async def test_changes_are_refused(self, desk: Desk, change: str) -> None:
+        """By the database itself, offboarding too unless it was announced for this very tenant."""
+        await desk.ports.audit.append([entry(desk.tenant)])
+        for announced in ("", str(uuid4())):
+            async with await psycopg.AsyncConnection.connect(self.url) as connection:
+                await connection.execute("SELECT set_config('bookwheel.offboarding', %s, true)", (announced,))
+                with pytest.raises(psycopg.errors.InsufficientPrivilege, match="can only grow"):
+                    await connection.execute(change, (desk.tenant,) if "%s" in change else None)
+        assert (await desk.ports.audit.verify(scope=desk.scope())).count == 1
+
+    async def test_an_announced_offboarding_changes_nothing_else(self, desk: Desk, stranger: Desk) -> None:
+        """Not another tenant's chain, and no event in place."""
+        await desk.ports.audit.append([entry(desk.tenant), entry(stranger.tenant)])
+        for change in ("UPDATE audit_events SET sequence = 9", "DELETE FROM audit_events", "TRUNCATE audit_events"):
+            async with await psycopg.AsyncConnection.connect(self.url) as connection:
+                await connection.execute("SELECT set_config('bookwheel.offboarding', %s, true)", (str(desk.tenant),))
+                with pytest.raises(psycopg.errors.InsufficientPrivilege, match="can only grow"):
+                    await connection.execute(change)
+
+    async def test_an_operators_key_made_at_the_machine_is_told(self, ports: Ports) -> None:
+        """In the server's chain, without the secret."""
+        secret = await make_first_key(Settings(database_url=self.url), again=True)
+        (event,) = await ports.audit.list(scope=Scope(tenant_id=SERVER_CHAIN), limit=1, filter=AuditFilter())
+        assert (event.action, event.actor, event.details) == ("key.create", "local", {"role": "operator"})
+        assert secret is not None
+        assert secret.encode() not in canonical(event)
+
+
+class TestKeyUses(PostgresPorts, KeyUsesContract):
+    """Networks of keys in PostgreSQL."""
+
+
+class TestAccess(PostgresPorts, AccessContract):
+    """Row-level access."""
 
 
 class TestStores(PostgresPorts, StoresContract):
@@ -96,6 +175,10 @@ class TestIngestion(PostgresPorts, IngestionContract):
     """Ingestion in PostgreSQL."""
 
 
+class TestFairness(PostgresPorts, FairnessContract):
+    """Tenants share the workers, in PostgreSQL."""
+
+
 class TestGivenVectors(PostgresPorts, GivenVectorsContract):
     """Given vectors in PostgreSQL."""
 
@@ -120,6 +203,10 @@ class TestGivenVectors(PostgresPorts, GivenVectorsContract):
 
 class TestTenants(PostgresPorts, TenantsContract):
     """Tenants in PostgreSQL."""
+
+
+class TestKeys(PostgresPorts, KeysContract):
+    """API keys in PostgreSQL."""
 
 
 class TestAskedQuestions(PostgresPorts, AskedQuestionsContract):

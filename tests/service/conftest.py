@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import IO
 
 import psutil
 import pytest
@@ -35,12 +36,15 @@ class LiveServer:
 
 
 @contextlib.contextmanager
-def bookwheel_up(data_dir: Path, *arguments: str, **environment: str) -> Iterator[LiveServer]:
-    """`bookwheel up` until the block ends."""
+def bookwheel_up(
+    data_dir: Path, *arguments: str, output: IO[str] | None = None, **environment: str
+) -> Iterator[LiveServer]:
+    """`bookwheel up` until the block ends; `output` takes all that its processes write."""
     process = subprocess.Popen(
         [sys.executable, "-m", "bookwheel.cli", "up", "--data-dir", str(data_dir), "--port", "0", *arguments],
         env={**os.environ, "BOOKWHEEL_LOG_LEVEL": "warning", **environment},
-        stdout=subprocess.DEVNULL,
+        stdout=output or subprocess.DEVNULL,
+        stderr=output,
         text=True,
     )
     try:

@@ -12,7 +12,7 @@ import httpx
 
 from bookwheel.client import Client
 from bookwheel.data_directory import holder
-from tests.scripted_upstream import Answer, Call, ScriptedUpstream, chat
+from tests.scripted_upstream import Answer, Call, ScriptedUpstream, chat, well_behaved
 from tests.service.conftest import LiveServer
 
 PATIENCE = 60.0  # only a test that fails waits so long
@@ -101,6 +101,9 @@ def first_passage(*, before: str = "") -> Answer:
     """A model that says the first sentence of the passage numbered 1."""
 
     async def answer(call: Call) -> None:
+        if call.request.method == "GET":  # is there such a model?
+            await well_behaved()(call)
+            return
         asked = call.request.body["messages"][-1]["content"]
         passage = asked.partition("\n[1] ")[2].partition("\n")[2]
         sentence = passage.partition(". ")[0].partition("\n")[0].removesuffix(".")

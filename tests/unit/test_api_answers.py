@@ -1,6 +1,7 @@
 """Search and chat: what the door asks of the walks, and how it shows what they found."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,6 +9,7 @@ import httpx
 import orjson
 import pytest
 
+from bookwheel.access import LOCAL
 from bookwheel.answer import AnswerPiece
 from bookwheel.api import create_app
 from bookwheel.api.ids import parse, public
@@ -176,7 +178,7 @@ async def test_search_asks_what_the_caller_asked(client: httpx.AsyncClient, stor
     assert walks.questions == [
         Question(text="why", limit=3, filter=body["filters"], score_threshold=0.2, dense_weight=0.75)  # type: ignore[arg-type]
     ]
-    assert walks.scopes == [Scope(tenant_id=DEFAULT_TENANT, store_ids=(parse("store", store),))]
+    assert walks.scopes == [replace(LOCAL.scope, store_ids=(parse("store", store),))]
 
 
 async def test_several_queries_are_merged_by_best_score(client: httpx.AsyncClient, store: str, walks: Walks) -> None:

@@ -11,10 +11,10 @@ import pytest
 from prometheus_client import REGISTRY
 
 from bookwheel import telemetry
-from bookwheel.access import require_loopback
+from bookwheel.access import is_open
 from bookwheel.api import create_app
 from bookwheel.api.middleware import Attendant
-from bookwheel.errors import IndexUnavailableError, SettingsError
+from bookwheel.errors import IndexUnavailableError
 from bookwheel.ports import Ports
 from bookwheel.settings import Settings
 from bookwheel.testing import memory_ports
@@ -120,16 +120,16 @@ async def test_trace_context_is_passed_on(given: str, kept: bool) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "[::1]", "localhost"])
-def test_loopback_is_accepted(host: str) -> None:
-    """Addresses that only this machine reaches."""
-    require_loopback(host)
+def test_on_loopback_no_key_is_asked_for(host: str) -> None:
+    """Addresses that only this machine reaches, unless somebody wants keys there too."""
+    assert is_open(Settings(host=host))
+    assert not is_open(Settings(host=host, auth="keys"))
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.org", "", "localhost.example.org"])
-def test_other_addresses_are_refused(host: str) -> None:
-    """Without keys nobody else may reach the server; the error names the setting."""
-    with pytest.raises(SettingsError, match="BOOKWHEEL_HOST"):
-        require_loopback(host)
+def test_elsewhere_every_caller_needs_a_key(host: str) -> None:
+    """Whoever else can reach the server must say who they are."""
+    assert not is_open(Settings(host=host))
 
 
 def test_stage_adds_up_and_counts_errors() -> None:

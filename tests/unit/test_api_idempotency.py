@@ -9,13 +9,14 @@ import pytest
 from fastapi import Request
 from starlette.responses import Response, StreamingResponse
 
-from bookwheel.api import create_app, idempotency
+from bookwheel.api import create_app, idempotency, roles
 from bookwheel.api.wiring import JSON, router
 from bookwheel.backends.memory import MemoryDatabase
 from bookwheel.errors import DatabaseUnavailableError
 from bookwheel.ports import Ports
 from bookwheel.settings import Settings
 from bookwheel.testing import memory_ports
+from bookwheel.types import Role
 
 KEY = {"idempotency-key": "k-1"}
 MAX_LINE = 5 << 20
@@ -61,8 +62,10 @@ def ports(database: MemoryDatabase) -> Ports:
 
 
 @pytest.fixture
-async def client(ports: Ports, counted: Counted) -> AsyncIterator[httpx.AsyncClient]:
+async def client(ports: Ports, counted: Counted, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the door with a counted route beside its own."""
+    for name in ("count", "stream"):
+        monkeypatch.setitem(roles.ROLES, name, Role.READER)  # type: ignore[arg-type]
     app = create_app(ports, Settings(max_line_bytes=MAX_LINE))
     routes = router("test", streams=True)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from bookwheel import errors
-from bookwheel.errors import BookwheelError
+from bookwheel.errors import BookwheelError, QuotaError
 
 LINE = re.compile(r"^(?P<indent> *)[*+-] (?P<name>\w+)(?: \((?P<status>\d+)(?P<retryable>, retryable)?\))?$", re.M)
 
@@ -76,6 +76,7 @@ def test_codes_are_distinct() -> None:
 def test_type_follows_from_the_status(kind: type[BookwheelError]) -> None:
     """4xx is the caller's, 5xx is ours, and only ours may be retried as it is, and what came too fast."""
     assert 400 <= kind.status < 600
-    theirs = "rate_limit_error" if kind.status == 429 else "invalid_request_error"
+    names = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+    theirs = "insufficient_quota" if kind is QuotaError else names.get(kind.status, "invalid_request_error")
     assert kind.type == (theirs if kind.status < 500 else "server_error")
     assert not kind.retryable or kind.status >= 500 or kind.status == 429

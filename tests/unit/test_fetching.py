@@ -10,7 +10,17 @@ import httpcore
 import pytest
 
 from bookwheel.errors import FetchFailedError, FetchRefusedError
-from bookwheel.fetching import MAX_REDIRECTS, Fetcher, GuardedNetwork, Page, bounded, checked_url, gunzipped, is_public
+from bookwheel.fetching import (
+    MAX_REDIRECTS,
+    Fetcher,
+    GuardedNetwork,
+    Page,
+    bounded,
+    checked_place,
+    checked_url,
+    gunzipped,
+    is_public,
+)
 from bookwheel.settings import Settings
 
 PRIVATE = [
@@ -45,6 +55,12 @@ PRIVATE = [
     "64:ff9b:1::a00:1",
     "2002:7f00:1::1",
     "2001:0:4136:e378:8000:63bf:80ff:fffe",  # Teredo to 127.0.0.1
+    "2606:4700::5efe:a00:1",  # ISATAP to 10.0.0.1
+    "2606:4700::200:5efe:7f00:1",
+    "fec0::1",  # site-local, which some networks still have
+    "2002:a9fe:a9fe::1",  # 6to4 to a cloud's metadata
+    "64:ff9b::a9fe:a9fe",
+    "192.0.0.192",
 ]
 PUBLIC = ["8.8.8.8", "1.1.1.1", "2606:4700:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]
 
@@ -83,6 +99,83 @@ def test_only_web_addresses(url: str) -> None:
     """Anything but http and https is refused, and so is what no URL looks like."""
     with pytest.raises(FetchRefusedError):
         checked_url(url)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *(
+            "127.0.0.1",
+            "10.0.0.1",
+            "[::1]",
+            "[::ffff:169.254.169.254]",
+            "[fd00:ec2::254]",
+            "0.0.0.0",
+            "169.254.169.254",
+        ),
+        *("2130706433", "0x7f000001", "0x7f.1", "0177.0.0.1", "127.1", "0", "127.0.0.1.", "user:secret@127.0.0.1"),
+        *(
+            "public.example@10.0.0.1",
+            "１２７.０.０.１",
+            "①②⑦.⓪.⓪.①",
+            "localhost",
+            "LOCALHOST.",
+            "db.internal",
+            "printer.local",
+        ),
+        *("metadata.google.internal", "[64:ff9b::a00:1]", "[2002:7f00:1::]", "[::ffff:0:127.0.0.1]"),
+    ],
+)
+async def test_private_places_are_refused_before_they_are_kept(host: str) -> None:
+    """Whatever the address is written like; and were it kept, nothing would be fetched or sent there."""
+    url = f"http://{host}:1/hook"
+    if "::ffff:0:" not in host:  # an address that no system routes is caught at the connection only
+        with pytest.raises(FetchRefusedError):
+            checked_place(url, allow_private=False)
+    async with Fetcher(Settings(fetch_allow_private=False)) as fetcher:
+        with pytest.raises((FetchRefusedError, FetchFailedError)):
+            async with fetcher.get(url):
+                pass
+        with pytest.raises((FetchRefusedError, FetchFailedError)):
+            await fetcher.post(url, content=b"", headers={}, timeout_seconds=2)
+
+
+def test_public_places_are_kept() -> None:
+    """Names are not looked up, and on a trusted network all is allowed."""
+    for url in (
+        "https://hooks.example/x",
+        "https://8.8.8.8/x",
+        "https://bücher.example./x",
+        "https://internal.example/",
+    ):
+        assert checked_place(url, allow_private=False) == url
+    assert checked_place("http://127.0.0.1:1/", allow_private=True)
+
+
+async def test_every_delivery_is_resolved_and_checked_anew() -> None:
+    """A webhook's name that was public when it was made, and private later, is refused at each later attempt."""
+    web = Web(always(), "127.0.0.1", "10.0.0.1", "8.8.8.8 169.254.169.254", "::ffff:127.0.0.1")
+    server = await asyncio.start_server(web.serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    url = f"http://hooks.example:{port}/hook"
+    async with server:
+        async with Fetcher(Settings(fetch_allow_private=True), resolver=web.resolve) as fetcher:
+            status = await fetcher.post(url, content=b"", headers={}, timeout_seconds=5)
+        async with Fetcher(Settings(fetch_allow_private=False), resolver=web.resolve) as fetcher:
+            for _ in range(4):  # the last answer is the first again: loopback
+                with pytest.raises(FetchRefusedError):
+                    await fetcher.post(url, content=b"", headers={}, timeout_seconds=5)
+    assert (status, len(web.hosts), len(web.asked)) == (200, 1, 5)
+
+
+async def test_a_webhook_follows_no_redirect() -> None:
+    """The answer is told as it is: nothing is sent to where it points."""
+    web = Web(always(307, {"location": "http://10.0.0.1/secret"}))
+    server = await asyncio.start_server(web.serve, "127.0.0.1", 0)
+    url = f"http://hooks.example:{server.sockets[0].getsockname()[1]}/"
+    async with server, Fetcher(Settings(fetch_allow_private=True), resolver=web.resolve) as fetcher:
+        assert await fetcher.post(url, content=b"", headers={}, timeout_seconds=5) == 307
+    assert (web.asked, len(web.hosts)) == (["hooks.example"], 1)
 
 
 class Web:

@@ -8,12 +8,14 @@ import pytest
 from bookwheel.follow import COMMIT_SECONDS, IDLE_SECONDS, SMALL_COMMIT, catch_up, follow, rebuild
 from bookwheel.testing import memory_ports
 from bookwheel.testing.desk import Desk
+from bookwheel.testing.keywords import open_to
 from bookwheel.types import Store
 
 
 async def found(desk: Desk, store: Store, word: str) -> int:
     """How many chunks the keyword index alone finds."""
-    return len(await desk.ports.keywords.search(word, scope=desk.scope(store), limit=100))
+    scope = desk.scope(store)
+    return len(await desk.ports.keywords.search(word, scope=scope, reach=open_to(scope), limit=100))
 
 
 @pytest.fixture

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
+from bookwheel.budget import DailyBudget
 from bookwheel.errors import BrokenFileError, EmbedderUnavailableError
 from bookwheel.ingest import MAX_DEATHS, ingest, ingest_waiting
+from bookwheel.limits import Guard
 from bookwheel.ports import Ports, Vectors
 from bookwheel.sandbox import cut_here
+from bookwheel.settings import Settings
 from bookwheel.testing import HashEmbedder, memory_ports
 from bookwheel.testing.desk import Desk
 from bookwheel.types import (
@@ -25,6 +28,7 @@ from bookwheel.types import (
     DocumentDraft,
     FileStatus,
     JobState,
+    Limits,
     Page,
     ParsedText,
     Store,
@@ -404,3 +408,22 @@ async def test_a_document_fails_after_what_it_wrote(desk: Desk, monkeypatch: pyt
     await run(desk.ports, await stored_file(desk, store, "late.pdf"), parser=BreaksLate())
     assert order[-1] == "failed"
     assert "written" in order
+
+
+async def test_a_tenant_that_has_used_its_day_up_waits_and_holds_nobody_up(desk: Desk) -> None:
+    """The first document goes over and is finished; the next waits, and says why; another tenant goes on."""
+    small = await desk.ports.tenants.create("small", limits=Limits(embedding_tokens_per_day=3))
+    ports = replace(desk.ports, budget=DailyBudget(Guard(desk.ports.limiter, Settings()), desk.ports.tenants))
+    poor = Desk(ports=ports, tenant=small.id)
+    their_store, our_store = await poor.store(), await desk.store()
+    first = await poor.put(their_store, "one two three four five six")
+    assert await run_all(ports) == 1
+    second, ours = await poor.put(their_store, "seven"), await desk.put(our_store, "eight")
+    assert await run_all(ports) == 1
+    found = [
+        await one.ports.documents.get(doc.id, scope=one.scope(store))
+        for one, doc, store in ((poor, first, their_store), (poor, second, their_store), (desk, ours, our_store))
+    ]
+    assert [one.live_version for one in found] == [1, None, 1]
+    jobs = await ports.jobs.list(scope=poor.scope(), limit=10)
+    assert "used up" in (jobs[0].error_message or "")

@@ -75,7 +75,7 @@ def test_passages_say_where_they_stand() -> None:
 
 def fence_of(messages: Messages) -> str:
     """The tag around passages."""
-    return messages.turns[-1]["content"].split(">", 1)[0].removeprefix("<")
+    return messages.turns[-1]["content"].split(">", 1)[0].removeprefix("<").split(" ")[0]
 
 
 def test_every_passage_is_fenced_and_the_rules_name_the_fence() -> None:
@@ -102,7 +102,7 @@ def test_fences_inside_a_passage_are_broken(attack: str) -> None:
     hit = replace(a_hit(text, title=text), heading_path=(text,))
     messages = written(Prompt(question="Why?", hits=[hit]))
     content = messages.turns[-1]["content"].casefold()
-    inner = content.replace(f"<{fence_of(messages)}>", "").replace(f"</{fence_of(messages)}>", "")
+    inner = content.replace(f'<{fence_of(messages)} suspicious="fence">', "").replace(f"</{fence_of(messages)}>", "")
     assert "<passage" not in inner.replace(" ", "")
     assert "</passage" not in inner.replace(" ", "")
 

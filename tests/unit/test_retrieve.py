@@ -15,6 +15,7 @@ from bookwheel.ports import Embedders, Ports
 from bookwheel.retrieve import retrieve
 from bookwheel.testing import memory_ports
 from bookwheel.testing.desk import Desk, chunks_of
+from bookwheel.testing.keywords import open_to
 from bookwheel.types import Found, Question, Section, Store
 
 LINES = {
@@ -198,7 +199,8 @@ async def test_a_lagging_index_cannot_resurrect(shelf: tuple[Desk, Store]) -> No
     whale = await desk.ports.documents.find(scope=desk.scope(store), external_id="whale")
     await desk.ports.documents.delete([whale.id], scope=desk.scope(store))
     assert "whale" not in names(await ask(desk, store, "largest whale"))
-    assert await desk.ports.keywords.search("whale", scope=desk.scope(store), limit=5)
+    scope = desk.scope(store)
+    assert await desk.ports.keywords.search("whale", scope=scope, reach=open_to(scope), limit=5)
 
 
 async def test_another_tenant_finds_nothing(shelf: tuple[Desk, Store]) -> None:

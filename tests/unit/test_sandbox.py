@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -171,6 +172,57 @@ async def test_a_process_is_nice_leaves_no_core_and_knows_no_secret(monkeypatch:
         assert process.nice() >= os.nice(0) + 5 or process.nice() == 19
         assert process.rlimit(psutil.RLIMIT_CORE) == (0, 0)
         assert "secret" not in str(process.environ())
+
+
+INTRUDER = """
+import os, socket, sys
+from pathlib import Path
+from bookwheel import parse_process
+from bookwheel.confine import confine
+def tried(name, action):
+    try:
+        action()
+    except OSError:
+        return
+    print(name)
+missing = confine(Path.cwd())
+print("missing", *missing) if missing else None
+tried("internet", lambda: socket.socket())
+tried("database", lambda: socket.socket(socket.AF_UNIX))
+tried("environment", lambda: Path(f"/proc/{os.getppid()}/environ").read_bytes())
+tried("memory", lambda: Path(f"/proc/{os.getppid()}/mem").open("rb"))
+tried("signal", lambda: os.kill(os.getppid(), 0))
+tried("write", lambda: Path(sys.argv[1]).write_text("x"))
+tried("remove", lambda: Path(sys.argv[1]).unlink())
+Path("mine").write_text("x")
+print("secret" in str(dict(os.environ)), os.listdir())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the means are Linux's")
+def test_a_process_that_was_taken_over_reaches_nothing(tmp_path: Path) -> None:
+    """No network, no database, nothing of its parent's, no file but its own: what a reading process gives up."""
+    (victim := tmp_path / "victim").write_text("kept")
+    (folder := tmp_path / "folder").mkdir()
+    env = sandbox._environment(str(folder))
+    call = [sys.executable, "-P", "-c", INTRUDER, str(victim)]
+    told = subprocess.run(call, env=env, cwd=folder, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert told == "False ['mine']\n"
+    assert victim.read_text() == "kept"
+
+
+async def test_a_process_is_confined_and_leaves_its_folder_behind_empty(page: Path) -> None:
+    """The running ones are, each in a folder of its own, which goes with it."""
+    async with ParserPool(Settings(), size=1) as pool:
+        await read(pool, page, "page.html")
+        process = psutil.Process(reader_pid(pool))
+        status = await asyncio.to_thread(Path(f"/proc/{process.pid}/status").read_text)
+        folder = Path(process.cwd())
+        assert folder.name.startswith("bookwheel-reader-")
+        assert re.search(r"NoNewPrivs:\s+1", status)
+        assert re.search(r"Seccomp:\s+2", status)
+        assert re.search(r"CapEff:\s+0+\n", status)
+    assert not await asyncio.to_thread(folder.exists)
 
 
 def test_processes_die_with_their_parent() -> None:

@@ -340,6 +340,8 @@ def test_roots_bound_what_may_be_watched(tmp_path: Path) -> None:
     assert not allowed_root(str(tmp_path / "in" / ".."), settings)
     assert not allowed_root(str(tmp_path / "in" / "link"), settings)
     assert not allowed_root(str(tmp_path / "in"), Settings(source_roots=""))
+    assert allowed_root(str(tmp_path / "in"), Settings())
+    assert not allowed_root(str(tmp_path / "in"), Settings(auth="keys"))
 
 
 def test_backoff_doubles_to_an_hour() -> None:

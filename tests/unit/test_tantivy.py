@@ -16,7 +16,7 @@ import pytest
 from bookwheel.backends import tantivy
 from bookwheel.backends.tantivy import TantivyIndex, chunk_terms, question_words
 from bookwheel.errors import IndexUnavailableError
-from bookwheel.testing.keywords import streamed
+from bookwheel.testing.keywords import open_to, streamed
 from bookwheel.types import Change, KeywordEntry, Scope
 
 _IDS = count(2**62 + 1)
@@ -64,7 +64,10 @@ class Library:
     async def found(self, text: str, *, limit: int = 10, by: TantivyIndex | None = None) -> Sequence[int]:
         """Ids of the chunks found."""
         scope = Scope(tenant_id=self.tenant, store_ids=(self.store,))
-        return [one.chunk_id for one in await (by or self.index).search(text, scope=scope, limit=limit)]
+        return [
+            one.chunk_id
+            for one in await (by or self.index).search(text, scope=scope, reach=open_to(scope), limit=limit)
+        ]
 
 
 @pytest.fixture
@@ -162,7 +165,7 @@ async def test_a_broken_index_is_built_anew(library: Library, tmp_path: Path, da
         (directory / "meta.json").write_text("{")
     elif damage == "schema":
         meta = directory / "meta.json"
-        meta.write_text(meta.read_text().replace('"scope"', '"ocean"'))
+        meta.write_text(meta.read_text().replace('"reader"', '"ocean"'))
     for path in directory.glob("*.term"):
         if damage == "segment":
             path.write_bytes(path.read_bytes()[:3])

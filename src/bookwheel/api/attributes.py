@@ -46,6 +46,11 @@ def checked_access(raw: object, *, param: str = "access") -> Access | None:
     return tuple(dict.fromkeys(raw))
 
 
+def checked_denied(raw: object, *, param: str = "denied") -> Access:
+    """Who is denied, without repeats; null or an empty list for nobody. Raises InvalidRequestError."""
+    return () if raw is None or raw == [] else checked_access(raw, param=param) or ()
+
+
 def checked_metadata(raw: Mapping[str, str] | None) -> Mapping[str, str]:
     """A store's metadata, unchanged. Raises InvalidRequestError."""
     if raw is None:

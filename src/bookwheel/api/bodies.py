@@ -99,6 +99,8 @@ class StoreCreate(Body):
     metadata: dict[str, str] | None = None
     chunking_strategy: ChunkingStrategy | None = None
     expires_after: ExpiresAfter | None = None
+    access: list[str] | None = None  #: of its documents without a list of their own; null is everybody
+    denied: list[str] | None = None  #: none of its documents, whatever their own lists say
 
 
 class StoreModify(Body):
@@ -107,6 +109,8 @@ class StoreModify(Body):
     name: Name | None = None
     metadata: dict[str, str] | None = None
     expires_after: ExpiresAfter | None = None  #: null takes it away
+    access: list[str] | None = None  #: null takes it away
+    denied: list[str] | None = None  #: null takes it away
 
 
 class FileAttach(Body):
@@ -117,6 +121,7 @@ class FileAttach(Body):
     title: Annotated[str, Field(max_length=1024, pattern=r"^[^\x00]*$")] | None = None
     attributes: dict[str, Any] | None = None
     access: list[str] | None = None  #: when it is not sent, a known document keeps its list
+    denied: list[str] | None = None  #: so here
     chunking_strategy: ChunkingStrategy | None = None
     bulk: bool = False  #: one of many: single uploads go before it
 
@@ -342,3 +347,4 @@ class AttributesUpdate(Body):
 
     attributes: dict[str, Any] | None = None
     access: list[str] | None = None
+    denied: list[str] | None = None

@@ -19,6 +19,7 @@ from bookwheel.api.bodies import ChatCreate
 from bookwheel.api.cache_control import CacheControl, TheCacheControl, cache_headers
 from bookwheel.api.conversation import Message
 from bookwheel.api.event_stream import event_stream, unless_left
+from bookwheel.api.limiting import counts_tokens
 from bookwheel.api.models import generator_for
 from bookwheel.api.shapes import answer_details, citation_object
 from bookwheel.api.store_choice import answering_stores
@@ -179,10 +180,10 @@ def _last_chunks(asked: Asked, answer: Answer, ports: Ports) -> list[dict[str, A
     annotations = [citation_object(citation) for citation in answer.citations]
     last = _chunk(asked, {"annotations": annotations}, finish_reason=_finish_reason(answer))
     last["bookwheel"] = answer_details(answer)
-    if not asked.include_usage:
+    if not asked.include_usage and not counts_tokens():
         return [last]
     usage = {**_chunk(asked, {}), "choices": [], "usage": _usage(asked, answer, ports)}
-    return [last, usage]
+    return [last, usage] if asked.include_usage else [last]
 
 
 def _chunk(asked: Asked, delta: Mapping[str, Any], *, finish_reason: str | None = None) -> dict[str, Any]:

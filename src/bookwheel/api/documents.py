@@ -9,7 +9,9 @@ from fastapi import Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bookwheel.api.attributes import checked_access, checked_attributes
+from bookwheel.acts import Digest, note
+from bookwheel.api.attributes import checked_access, checked_attributes, checked_denied
+from bookwheel.api.audited import audited_later
 from bookwheel.api.given import read_given
 from bookwheel.api.ids import PREFIXES, public
 from bookwheel.api.lines import MEDIA_TYPE, Conversation, Line, whole_line
@@ -21,6 +23,7 @@ from bookwheel.api.wiring import JSON, StoreScope, ThePorts, TheSettings, TheSto
 from bookwheel.errors import BookwheelError, FetchRefusedError, InvalidDocumentError, NotFoundError, TooLargeError
 from bookwheel.fetching import checked_url
 from bookwheel.ports import Ports
+from bookwheel.quota import check_room
 from bookwheel.settings import Settings
 from bookwheel.telemetry import ERRORS
 from bookwheel.types import Document, DocumentDraft, FileStatus, Scope, Space, Store
@@ -42,10 +45,16 @@ async def put_documents(
     if kind == "application/json":
         return await _put_one(request, store, scope, ports, settings)
 
-    async def handle(lines: Sequence[Line]) -> bytes:
-        return await put_lines(lines, store=store, scope=scope, ports=ports, settings=settings)
+    written, write = Digest(), audited_later(request, operation="put_documents")
 
-    return Conversation(request, handle, max_line_bytes=settings.max_line_bytes)
+    async def handle(lines: Sequence[Line]) -> bytes:
+        return await put_lines(lines, store=store, scope=scope, ports=ports, settings=settings, written=written)
+
+    async def ended(whole: bool) -> None:
+        note(object_hash=written.hex(), documents=written.count, whole=whole)
+        await write()
+
+    return Conversation(request, handle, max_line_bytes=settings.max_line_bytes, ended=ended)
 
 
 async def _put_one(request: Request, store: Store, scope: Scope, ports: Ports, settings: Settings) -> Response:
@@ -54,16 +63,23 @@ async def _put_one(request: Request, store: Store, scope: Scope, ports: Ports, s
     (draft,) = await _with_content([read], scope=scope, ports=ports, settings=settings)
     if isinstance(draft, BookwheelError):
         raise draft
+    await check_room(scope=scope, ports=ports, documents=1, size=len(line or b""))
     before = await fetched_files([draft], scope=scope, ports=ports)
     try:
         documents = await ports.documents.put([draft], scope=scope, store=store)
     finally:
         await remove_unused([draft], before, scope=scope, ports=ports)
+    written = Digest()
+    written.add([draft])
+    note(object_id=public("document", documents[0].id), object_hash=written.hex(), documents=written.count)
     return JSON(_result(documents[0]))
 
 
-async def put_lines(lines: Sequence[Line], *, store: Store, scope: Scope, ports: Ports, settings: Settings) -> bytes:
-    """Put a batch of lines; returns one JSON line for each, in order. An error of one line is its result."""
+async def put_lines(
+    lines: Sequence[Line], *, store: Store, scope: Scope, ports: Ports, settings: Settings, written: Digest
+) -> bytes:
+    """Put a batch of lines; returns one JSON line for each, in order. An error of one line is its result. What is kept
+    is added to `written`."""
     results: list[dict[str, Any]] = [{"line": line.number} for line in lines]
     large = sum(len(line.data or b"") for line in lines) > THREAD_BYTES
     read = await asyncio.to_thread(_read, lines, space=store.space) if large else _read(lines, space=store.space)
@@ -77,8 +93,14 @@ async def put_lines(lines: Sequence[Line], *, store: Store, scope: Scope, ports:
             drafts.append(draft)
             places.append(place)
     before = await fetched_files(drafts, scope=scope, ports=ports)
-    for place, outcome in zip(places, await _put(drafts, store=store, scope=scope, ports=ports), strict=True):
+    outcomes = await _put(drafts, store=store, scope=scope, ports=ports)
+    for place, outcome in zip(places, outcomes, strict=True):
         results[place] |= outcome
+    kept = [draft for draft, outcome in zip(drafts, outcomes, strict=True) if "error" not in outcome]
+    if large:
+        await asyncio.to_thread(written.add, kept)
+    else:
+        written.add(kept)
     await remove_unused(drafts, before, scope=scope, ports=ports)
     return b"".join([orjson.dumps(result, option=orjson.OPT_APPEND_NEWLINE) for result in results])
 
@@ -110,10 +132,16 @@ async def _put(
     if not drafts:
         return ()
     try:
+        await check_room(scope=scope, ports=ports, documents=len(drafts), size=_size(drafts))
         return [_result(document) for document in await ports.documents.put(drafts, scope=scope, store=store)]
     except BookwheelError as error:  # the batch is one transaction: nothing of it was kept
         ERRORS.labels("documents", type(error).__name__).inc(len(drafts))
         return [{"id": draft.external_id} | error.body() for draft in drafts]
+
+
+def _size(drafts: Sequence[DocumentDraft]) -> int:
+    """Of the texts, about: characters."""
+    return sum(len(draft.text or "") for draft in drafts)
 
 
 def _result(document: Document) -> dict[str, Any]:
@@ -154,6 +182,7 @@ def read_draft(data: bytes | None, *, space: Space) -> DocumentDraft | Linked:
         title=_storable(title) if title is not None else None,
         attributes=checked_attributes(raw.get("attributes")),
         access=checked_access(raw["access"]) if "access" in raw else "keep",
+        denied=checked_denied(raw["denied"]) if "denied" in raw else "keep",
         given=given[1] if given else None,
     )
     return draft if url is None else Linked(draft=draft, url=url)
@@ -222,6 +251,7 @@ async def get_document(
 async def delete_document(id: str, scope: StoreScope, ports: ThePorts) -> Response:
     """Remove one document; the next search does not see it."""
     document = await _find(id, scope=scope, ports=ports)
+    note(object_id=public("document", document.id), version=document.version)
     await ports.documents.delete([document.id], scope=scope)
     return JSON(
         {

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from bookwheel.access import caller
 from bookwheel.api.bodies import EmbeddingsCreate
+from bookwheel.api.limiting import spend
 from bookwheel.api.models import embedder_named
 from bookwheel.api.wiring import JSON, ThePorts, router
 from bookwheel.errors import InvalidRequestError
@@ -43,6 +45,7 @@ async def embed(body: EmbeddingsCreate, request: Request, ports: ThePorts, turn:
             param="dimensions",
         )
     counts = await counted(texts, model, param="input")
+    await _book(request, sum(counts))
     data: list[dict[str, Any]] = []
     for part in turns(counts):
         if await request.is_disconnected():
@@ -51,8 +54,16 @@ async def embed(body: EmbeddingsCreate, request: Request, ports: ThePorts, turn:
             rows = await model.embed([texts[index] for index in part])
         data += [_embedding(index, row, body.encoding_format) for index, row in zip(part, rows, strict=True)]
     used = sum(counts)
+    spend(used)
     usage = {"prompt_tokens": used, "total_tokens": used}
     return JSON({"object": "list", "data": data, "model": body.model, "usage": usage})
+
+
+async def _book(request: Request, tokens: int) -> None:
+    """Against the day's limit. Raises RateLimitError, QuotaError."""
+    present, guard = caller(), request.app.state.guard
+    if present is not None:
+        await guard.embed(present, tokens=tokens)
 
 
 async def counted(texts: Sequence[str], model: Embedder, *, param: str) -> list[int]:

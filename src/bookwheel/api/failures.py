@@ -11,10 +11,13 @@ from starlette.requests import Request
 
 from bookwheel.api.wiring import JSON
 from bookwheel.errors import (
+    AuthenticationError,
     BookwheelError,
     ConflictError,
     IdempotencyKeyBusyError,
     InvalidRequestError,
+    QuotaError,
+    RateLimitError,
     SourceError,
     StorageFullError,
 )
@@ -39,10 +42,13 @@ def retry_headers(error: BookwheelError) -> dict[str, str]:
     """Seconds to wait, for errors that may pass; OpenAI's clients would repeat any 409 and 5xx."""
     if isinstance(error, IdempotencyKeyBusyError):
         return {"retry-after": "1"}
+    if isinstance(error, AuthenticationError):
+        return {"www-authenticate": "Bearer"}
     if not error.retryable:
-        return {"x-should-retry": "false"} if isinstance(error, ConflictError | SourceError) else {}
+        return {"x-should-retry": "false"} if isinstance(error, ConflictError | QuotaError | SourceError) else {}
     seconds = 30.0 if isinstance(error, StorageFullError) else error.retry_after or 1.0
-    return {"retry-after": str(max(1, ceil(seconds)))}
+    standing = error.headers if isinstance(error, RateLimitError) else {}
+    return {"retry-after": str(max(1, ceil(seconds))), **standing}
 
 
 async def _designed(_request: Request, error: Exception) -> JSON:

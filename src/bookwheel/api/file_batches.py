@@ -5,12 +5,14 @@ from typing import Annotated
 from fastapi import Query
 from starlette.responses import Response
 
+from bookwheel.acts import note
 from bookwheel.api.bodies import BatchCreate
-from bookwheel.api.ids import parse
+from bookwheel.api.ids import parse, public
 from bookwheel.api.pages import ThePage, fetch, listed
 from bookwheel.api.shapes import batch_object, store_file_object
 from bookwheel.api.store_files import draft_of, find_source
 from bookwheel.api.wiring import JSON, StoreScope, ThePorts, TheStore, router
+from bookwheel.quota import check_room
 from bookwheel.types import FileStatus
 
 POLL = {"openai-poll-after-ms": "500"}  # OpenAI's clients wait a second unless told otherwise
@@ -22,7 +24,10 @@ routes = router("file batches")
 async def create_batch(body: BatchCreate, store: TheStore, scope: StoreScope, ports: ThePorts) -> Response:
     """Put up to 2,000 files into the store, all of them or none; files that are put one by one go before them."""
     drafts = [draft_of(file) for file in body.attached()]
-    return JSON(batch_object(await ports.batches.create(drafts, scope=scope, store=store)))
+    await check_room(scope=scope, ports=ports, documents=len(drafts))
+    batch = await ports.batches.create(drafts, scope=scope, store=store)
+    note(object_id=public("batch", batch.id), files=len(drafts))
+    return JSON(batch_object(batch))
 
 
 @routes.get("/v1/vector_stores/{store_id}/file_batches/{batch_id}")

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
@@ -14,6 +15,7 @@ from starlette.responses import FileResponse, Response
 from starlette.types import Message, Receive, Send
 from starlette.types import Scope as Connection
 
+from bookwheel.acts import note
 from bookwheel.api.idempotency import once_for_form
 from bookwheel.api.ids import parse, public
 from bookwheel.api.pages import Order, fetch, listed
@@ -22,6 +24,7 @@ from bookwheel.api.uploads import receive_upload
 from bookwheel.api.wiring import JSON, ThePorts, TheScope, TheSettings, router
 from bookwheel.errors import InvalidRequestError
 from bookwheel.ports import Files
+from bookwheel.quota import check_room
 from bookwheel.types import File, Scope
 
 PURPOSES = frozenset({"assistants", "batch", "fine-tune", "vision", "user_data", "evals"})
@@ -37,6 +40,8 @@ routes = router("files", streams=True)
 async def upload(request: Request, ports: ThePorts, scope: TheScope, settings: TheSettings) -> Response:
     """Store a file: a multipart form with `file` and `purpose`, and `expires_after[anchor]` (created_at) with
     `expires_after[seconds]` for one that goes by itself."""
+    announced = request.headers.get("content-length", "")
+    await check_room(scope=scope, ports=ports, size=int(announced) if announced.isdigit() else 1)
     form = await receive_upload(request, ports.blobs, max_bytes=settings.max_file_bytes)
     purpose = form.fields.get("purpose", "assistants")
     if purpose not in PURPOSES:
@@ -52,6 +57,7 @@ async def upload(request: Request, ports: ThePorts, scope: TheScope, settings: T
             sha256=form.sha256,
             expires_in=expires_in,
         )
+        note(object_id=public("file", file.id), object_hash=form.sha256, bytes=form.size)
         return JSON(file_object(file))
 
     content = repr((form.filename, form.sha256, purpose, expires_in))
@@ -134,8 +140,8 @@ class Download(FileResponse):
 
 @routes.get("/v1/files/{file_id}/content")
 async def content(file_id: str, ports: ThePorts, scope: TheScope) -> Response:
-    """The bytes as they were uploaded."""
-    file = await ports.files.get(parse("file", file_id), scope=scope)
+    """The bytes as they were uploaded, for those who may read a document made of them."""
+    file = await ports.files.get(parse("file", file_id), scope=replace(scope, manages=False))
     path = await ports.blobs.path(file.sha256)
     # Never shown in place: a file of a stranger must not run as a page of ours.
     return Download(
@@ -153,4 +159,5 @@ async def delete_file(file_id: str, ports: ThePorts, scope: TheScope, unless_use
     file = parse("file", file_id)
     removed = await ports.files.delete(file, scope=scope, unless_used=unless_used)
     deleted: dict[str, Any] = {"id": public("file", file), "object": "file", "deleted": removed}
+    note(deleted=removed)
     return JSON(deleted)

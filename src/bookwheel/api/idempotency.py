@@ -6,6 +6,7 @@ and the keeping of its answer, the next try does the work again.
 
 import asyncio
 import hashlib
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -17,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bookwheel.access import request_scope
+from bookwheel.access import caller_id, request_scope
 from bookwheel.api.failures import respond
 from bookwheel.api.wiring import MAX_BODY_BYTES
 from bookwheel.background import patience
@@ -39,6 +40,9 @@ PATHS = ("/v1/", "/v2/")
 Run = Callable[[], Awaitable[KeptResponse | None]]  #: does the work; None for an answer that cannot be kept
 
 
+SECRETS = re.compile(r"^/v1/(tenants/[^/]+/)?keys(/|$)")  #: paths that answer with new keys
+
+
 class Idempotency:
     """Pure ASGI middleware around the routes, for JSON requests; the route of uploads calls `once_for_form` itself."""
 
@@ -48,7 +52,7 @@ class Idempotency:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; those without a key pass through."""
         headers = _headers(scope)
-        if headers is None or HEADER not in headers or headers.get("content-type", "").startswith("multipart/"):
+        if headers is None or HEADER not in headers or _is_not_kept(scope["path"], headers):
             await self.app(scope, receive, send)
             return
         try:
@@ -78,7 +82,7 @@ class Idempotency:
 async def once(key: str, fingerprint: bytes, run: Run, *, keys: IdempotencyKeys) -> KeptResponse | None:
     """What `run` answers now, or answered before. Raises IdempotencyKeyReusedError, IdempotencyKeyBusyError."""
     caller, owner = await request_scope(), uuid4()
-    fingerprint = _fingerprint(fingerprint, repr(sorted(caller.principals)).encode())  # others may see other things
+    fingerprint = _fingerprint(fingerprint, await _view(caller))  # others may see other things
     known = await keys.begin(
         key, fingerprint, scope=caller, owner=owner, lease_seconds=LEASE_SECONDS, keep_seconds=KEEP_ANSWER_SECONDS
     )
@@ -97,6 +101,13 @@ async def once(key: str, fingerprint: bytes, run: Run, *, keys: IdempotencyKeys)
     return response
 
 
+async def _view(scope: Caller) -> bytes:
+    """Who asks, and all that decides what is shown."""
+    granted = None if scope.granted is None else sorted(store.hex for store in scope.granted)
+    parts = [await caller_id(), sorted(scope.principals), granted, scope.rule, scope.manages]
+    return orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
+
+
 async def once_for_form(request: Request, content: str, run: Callable[[], Awaitable[Response]]) -> Response:
     """What a route makes of a form with this content, done once if the request has a key."""
     if HEADER not in request.headers:
@@ -111,6 +122,11 @@ async def once_for_form(request: Request, content: str, run: Callable[[], Awaita
     answer = await once(_checked(request.headers[HEADER]), fingerprint, kept, keys=keys)
     assert answer is not None  # noqa: S101 - `kept` gives one
     return _response(answer)
+
+
+def _is_not_kept(path: str, headers: Headers) -> bool:
+    """Forms, whose route does it itself, and answers that hold a secret which nobody but the caller may have."""
+    return headers.get("content-type", "").startswith("multipart/") or SECRETS.search(path) is not None
 
 
 class _Outlet:

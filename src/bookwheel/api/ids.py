@@ -6,7 +6,9 @@ from uuid import UUID
 
 from bookwheel.errors import NotFoundError
 
-Kind = Literal["store", "file", "document", "batch", "source", "response", "webhook", "delivery"]
+Kind = Literal[
+    "store", "file", "document", "batch", "source", "response", "webhook", "delivery", "key", "tenant", "receipt"
+]
 
 PREFIXES: Final[dict[Kind, str]] = {
     "store": "vs_",
@@ -17,6 +19,9 @@ PREFIXES: Final[dict[Kind, str]] = {
     "response": "resp_",
     "webhook": "we_",
     "delivery": "wh_",
+    "key": "key_",
+    "tenant": "tenant_",
+    "receipt": "receipt_",
 }
 NAMES: Final[dict[Kind, str]] = {
     "store": "vector store",
@@ -27,6 +32,9 @@ NAMES: Final[dict[Kind, str]] = {
     "response": "response",
     "webhook": "webhook endpoint",
     "delivery": "delivery",
+    "key": "key",
+    "tenant": "tenant",
+    "receipt": "receipt",
 }
 _HEX = re.compile(r"[0-9a-f]{32}")
 

@@ -7,6 +7,7 @@ from fastapi import Query
 from starlette.responses import Response
 
 from bookwheel.access import within
+from bookwheel.acts import note
 from bookwheel.api.ids import parse, public
 from bookwheel.api.pages import fetch, listed
 from bookwheel.api.shapes import seconds
@@ -42,6 +43,7 @@ async def retry_all(ports: ThePorts, scope: TheScope, store_id: str | None = Non
     inside, retried = _inside(scope, store_id), 0
     while failed := await ports.jobs.list(scope=inside, state=JobState.FAILED, limit=PAGE):
         retried += await ports.jobs.retry([job.document_id for job in failed], scope=inside)
+    note(retried=retried)
     return JSON({"object": "bookwheel.jobs.retried", "retried": retried})
 
 

@@ -34,6 +34,7 @@ class Line:
 
 
 Handle = Callable[[Sequence[Line]], Awaitable[bytes]]  #: results of a batch of lines, in order
+Ended = Callable[[bool], Awaitable[None]]  #: told whether all was read and answered
 
 
 class Splitter:
@@ -180,30 +181,36 @@ class Conversation(Response):
 
     Starlette's StreamingResponse would take the request's messages away to see whether the client has left."""
 
-    def __init__(self, request: Request, handle: Handle, *, max_line_bytes: int) -> None:
+    def __init__(self, request: Request, handle: Handle, *, max_line_bytes: int, ended: Ended | None = None) -> None:
+        """`ended` is called last, with whether the whole upload was read and answered."""
         self.status_code = 200
         self.media_type = MEDIA_TYPE
         self.background = None
         self.init_headers({"cache-control": "no-cache", "x-accel-buffering": "no"})
         self._request = request
         self._handle = handle
+        self._ended = ended
         self._splitter = Splitter(max_line_bytes)
         self._intake = Intake()
         self._outflow = Outflow()
 
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         """Read, work and write side by side until the upload ends or the client leaves."""
+        whole = False
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._read())
                 tasks.create_task(self._work())
                 tasks.create_task(self._write(send))
+            whole = True
         except ExceptionGroup as errors:
             if errors.split(ClientDisconnect)[1] is None:  # an `except*` would wrap what it raises in a group again
                 raise ClientDisconnect from None
             raise
         finally:
             self._outflow.discard()
+            if self._ended is not None:
+                await self._ended(whole)
 
     async def _read(self) -> None:
         async for chunk in self._request.stream():

@@ -14,6 +14,7 @@ from bookwheel.api.failures import invalid_request
 from bookwheel.api.plain_search import found_for, results_object
 from bookwheel.api.wiring import JSON, ThePorts, TheScope, TheSettings, router
 from bookwheel.errors import InvalidRequestError
+from bookwheel.ports import Ports
 from bookwheel.settings import Settings
 from bookwheel.types import Found, Scope
 
@@ -44,7 +45,7 @@ async def search_by_link(
     headers = {
         "cache-status": cache_headers(found.cached, control)["cache-status"],  # no age: it was found to hold just now
         "etag": tag,
-        "cache-control": _keeping(found, scope, settings),
+        "cache-control": await _keeping(found, scope, settings, ports),
         "vary": "authorization",
     }
     if {"*", tag.removeprefix("W/")} & {one.strip().removeprefix("W/") for one in if_none_match.split(",")}:
@@ -77,9 +78,19 @@ def _tag(found: Found) -> str:
     return f'W/"{hashlib.blake2b(data, digest_size=16).hexdigest()}"'
 
 
-def _keeping(found: Found, scope: Scope, settings: Settings) -> str:
-    """Whoever stands for somebody sees what others may not; what lacks a part is nobody's to keep."""
+async def _keeping(found: Found, scope: Scope, settings: Settings, ports: Ports) -> str:
+    """What is the same for all of the tenant may be kept: whoever stands for somebody sees what others may not, and
+    who is denied does not see what others may. What lacks a part is nobody's to keep."""
     seconds = settings.search_public_seconds
-    if seconds and not scope.principals and not found.degraded:
-        return f"public, max-age={seconds}"
-    return "private, no-cache"
+    bounds = scope.principals or scope.granted is not None or scope.rule is not None
+    if not seconds or bounds or found.degraded or await _restricted(found, scope, ports):
+        return "private, no-cache"
+    return f"public, max-age={seconds}"
+
+
+async def _restricted(found: Found, scope: Scope, ports: Ports) -> bool:
+    """Whether a list keeps anything that was found from somebody."""
+    stores = [await ports.stores.get(store, scope=scope) for store in {hit.store_id for hit in found.hits}]
+    return any(store.access is not None or store.denied for store in stores) or any(
+        hit.access is not None or hit.denied for hit in found.hits
+    )

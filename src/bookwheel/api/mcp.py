@@ -6,6 +6,7 @@ Two tools in the shapes that OpenAI's connectors ask for, `search` and `fetch`, 
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 from urllib.parse import quote
@@ -116,11 +117,12 @@ class Library:
         scope = await request_scope()
         try:
             after = parse("document", params.cursor) if params and params.cursor else None
-            documents = await self._ports.documents.list(scope=await self._all(scope), limit=PAGE, after=after)
+            reading = replace(await self._all(scope), manages=False)
+            documents = await self._ports.documents.list(scope=reading, limit=PAGE, after=after)
         except BookwheelError as error:
             raise _protocol_error(error) from error
         return types.ListResourcesResult(
-            resources=[_resource(document) for document in documents if _readable(document, scope)],
+            resources=[_resource(document) for document in documents if document.live_version is not None],
             next_cursor=public("document", documents[-1].id) if len(documents) == PAGE else None,
         )
 
@@ -164,9 +166,8 @@ class Library:
         scope = within(await request_scope(), parse("store", store))
         kept = await self._ports.stores.get(parse("store", store), scope=scope)
         await note_search([kept], scope=scope, ports=self._ports)
-        document = await self._ports.documents.get(parse("document", name), scope=scope)
-        if not _readable(document, scope):  # as if it were not there
-            raise NotFoundError(f"No document with id {name[:80]} in this store.")
+        reading = replace(scope, manages=False)
+        document = await self._ports.documents.get(parse("document", name), scope=reading)
         if document.live_version is None:
             raise NotFoundError(f"The document {id!r} cannot be read yet: it is {document.status.value}.")
         if document.chunk_count > MAX_PASSAGES:
@@ -209,7 +210,7 @@ def install(app: FastAPI, ports: Ports, settings: Settings) -> None:
         on_list_resources=library.resources,
         on_read_resource=library.read,
     )
-    hosts = [*LOOPBACK, *filter(None, (host.strip() for host in settings.mcp_hosts.split(",")))]
+    hosts = [*LOOPBACK, *filter(None, (host.strip() for host in settings.hosts.split(",")))]
     app.state.mcp = StreamableHTTPSessionManager(
         server,
         json_response=True,
@@ -274,12 +275,6 @@ def _resource(document: Document) -> types.Resource:
         title=document.title or document.filename,
         mime_type="text/plain",
     )
-
-
-def _readable(document: Document, scope: Scope) -> bool:
-    """Whether a search could show it to this caller."""
-    opened = document.access is None or not scope.principals.isdisjoint(document.access)
-    return opened and document.live_version is not None
 
 
 def _joined(passages: Sequence[Hit]) -> Iterator[str]:

@@ -12,19 +12,22 @@ from fastapi import FastAPI
 from pydantic import TypeAdapter
 
 from bookwheel.api import openapi_answers as answers
-from bookwheel.api.idempotency import MAX_KEY, PATHS
+from bookwheel.api.idempotency import MAX_KEY, PATHS, SECRETS
+from bookwheel.api.roles import PUBLIC, needed
 
 Json = dict[str, Any]
 
 OK, PARTIAL, UNCHANGED, UNREADY = 200, 206, 304, 503
 MEANINGS: Final = {  #: of the error statuses
     400: "The request is not valid: `param` names the field.",
+    401: "The API key or token is missing or not valid.",
+    403: "The caller's role does not allow it, or its tenant is suspended.",
     404: "Something that the request names is not there.",
     409: "The Idempotency-Key was used for another request, or its first request still runs (then with Retry-After).",
     412: "It was changed since its ETag was read. Nothing was done.",
     413: "The body is larger than the limit.",
     416: "The file has no such range.",
-    429: "Too many requests wait for the same model. Try again.",
+    429: "A limit is reached, or too many requests wait for the same model. Try again.",
     502: "The address in the request is refused or does not answer; or the model wrote no JSON of the wanted shape.",
     503: "A part of the service does not answer. Try again.",
     507: "The disk is full. Try again when there is room.",
@@ -48,6 +51,12 @@ _KEY: Final[Json] = {
     "in": "header",
     "description": "Chosen by the caller: the same request with the same key is done once, for 24 hours.",
     "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY},
+}
+_SCHEME: Final[Json] = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "An API key, `bw-...`, or a token of the issuer that the server trusts. On a server that listens on"
+    " loopback only and asks for no keys, anything.",
 }
 _RANGE: Final[Json] = {
     "name": "Range",
@@ -81,6 +90,7 @@ def completed(document: Json) -> Json:
         components["schemas"].pop(unused, None)
     components["schemas"] |= schemas
     components["responses"] = {_component(status): _error(status) for status in MEANINGS}
+    components["securitySchemes"] = {"key": _SCHEME}
     for path, method, operation in operations(document):
         _complete(operation, path, method, objects)
     return document
@@ -100,18 +110,22 @@ def _complete(operation: Json, path: str, method: str, objects: Mapping[str, Jso
         _tell(parameter)
     if name in answers.BODIES:
         operation["requestBody"] = {"required": True, "content": answers.BODIES[name]}
-    if method == "POST" and path.startswith(PATHS):
+    replayed = method == "POST" and path.startswith(PATHS) and not SECRETS.search(path)
+    if replayed:
         parameters = [*parameters, _KEY]
     if name in answers.RANGES:
         parameters = [*parameters, _RANGE]
     if parameters:
         operation["parameters"] = parameters
+    if name not in PUBLIC:
+        operation["security"] = [{"key": []}]
+        operation["x-role"] = needed(name)
     operation["responses"] = {
-        str(OK): _answer(name, method, objects),
-        **({str(PARTIAL): _answer(name, method, objects)} if name in answers.RANGES else {}),
+        str(OK): _answer(name, objects, replayed=replayed),
+        **({str(PARTIAL): _answer(name, objects, replayed=replayed)} if name in answers.RANGES else {}),
         **({str(UNCHANGED): _UNCHANGED} if name in answers.LINKS else {}),
         **{str(status): _ref("responses", _component(status)) for status in _errors(name, method, parameters)},
-        **({str(UNREADY): _answer(name, method, objects)} if name == answers.READINESS else {}),
+        **({str(UNREADY): _answer(name, objects, replayed=replayed)} if name == answers.READINESS else {}),
     }
 
 
@@ -127,13 +141,13 @@ def _tell(parameter: Json) -> None:
         schema["anyOf"] = kinds
 
 
-def _answer(name: str, method: str, objects: Mapping[str, Json]) -> Json:
+def _answer(name: str, objects: Mapping[str, Json], *, replayed: bool) -> Json:
     whole = {"application/json": {"schema": objects[name]}} if name in objects else {}
     content = {**whole, **answers.OTHER_KINDS.get(name, {})}
     headers = {"ETag": _ETAG} if name in answers.TAGGED else {}
     if name in answers.LINKS:
         headers = _UNCHANGED["headers"]
-    if method == "POST":
+    if replayed:
         headers["idempotent-replayed"] = _REPLAYED
     return {"description": "Done.", "content": content, **({"headers": headers} if headers else {})}
 
@@ -144,14 +158,16 @@ def _errors(name: str, method: str, parameters: list[Json]) -> list[int]:
     where = {parameter["in"] for parameter in parameters}
     can = {
         400: where - {"path"},
+        401: name not in PUBLIC,
+        403: name not in PUBLIC,
         404: "path" in where or named & {"after", "store_id"} or name in answers.NAMES_IN_BODY,
         409: _KEY["name"] in named,
         412: "if-match" in named,
         413: method == "POST",
         416: name in answers.RANGES,
-        429: name in answers.WRITTEN,
+        429: name not in PUBLIC,
         502: name in answers.FETCHES | answers.WRITTEN,
-        503: name not in answers.ALONE,
+        503: name not in PUBLIC,
         507: method != "GET",
     }
     return [status for status, possible in can.items() if possible]

@@ -11,21 +11,28 @@ from bookwheel.api.lines import MEDIA_TYPE
 from bookwheel.replies.answers import ChatCompletion, Embeddings, InputMessage, Reranked, Response
 from bookwheel.replies.service import (
     Alive,
+    AuditEvent,
+    AuditVerification,
     Delivery,
     EventTypes,
     Job,
     JobChanged,
     JobsRetried,
+    Key,
     Model,
+    NewKey,
     NewWebhook,
     Orphans,
     Readiness,
+    SignedReceipt,
+    SigningKey,
     Source,
     Status,
     Tenant,
     Webhook,
     WebhookTried,
     WholeSource,
+    WholeTenant,
 )
 from bookwheel.replies.stores import (
     Batch,
@@ -106,6 +113,22 @@ ANSWERS: Final[Mapping[str, Any]] = {
     "delete_source": Deleted,
     "get_tenant": Tenant,
     "modify_tenant": Tenant,
+    "create_key": NewKey,
+    "list_keys": Page[Key],
+    "get_key": Key,
+    "rotate_key": NewKey,
+    "revoke_key": Deleted,
+    "create_tenant": WholeTenant,
+    "list_tenants": Page[WholeTenant],
+    "show_tenant": WholeTenant,
+    "change_tenant": WholeTenant,
+    "create_tenant_key": NewKey,
+    "offboard_tenant": SignedReceipt,
+    "list_receipts": Page[SignedReceipt],
+    "get_receipt": SignedReceipt,
+    "get_signing_key": SigningKey,
+    "list_audit_events": Page[AuditEvent],
+    "verify_audit_log": AuditVerification,
     "live": Alive,
     "ready": Readiness,
     "status": Status,
@@ -133,6 +156,8 @@ OTHER_KINDS: Final[Mapping[str, Any]] = {  #: of content, beside JSON
     "create_response": _EVENTS,
     "get_response": _EVENTS,
     "put_documents": {MEDIA_TYPE: _TEXT},
+    "export_audit_events": {MEDIA_TYPE: _TEXT},
+    "export_tenant": {MEDIA_TYPE: _TEXT},
 }
 TAGGED: Final = frozenset(
     {"create_store", "get_store", "modify_store", "attach", "get_store_file", "update_attributes"}
@@ -148,13 +173,14 @@ NAMES_IN_BODY: Final = frozenset(  #: ids, names or models that need not be ther
         "rerank",
         "create_source",
         "modify_tenant",
+        "create_key",
+        "offboard_tenant",
     }
 )
 LINKS: Final = frozenset({"search_by_link"})  #: that HTTP's caches understand
 WRITTEN: Final = frozenset({"complete", "create_response"})  #: by a model that may be busy or misunderstand
 FETCHES: Final = frozenset({"put_documents", "try_webhook"})  #: from the address that the request names
 RANGES: Final = frozenset({"content"})
-ALONE: Final = frozenset({"live", "metrics", "list_event_types", "list_models"})  #: they need no other part
 
 _UPLOAD: Final = {
     "type": "object",

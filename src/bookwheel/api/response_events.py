@@ -92,11 +92,16 @@ def creation(kept: ModelResponse) -> list[ResponseEvent]:
 async def tell(kept: ModelResponse, *, ports: Ports, told: int = 0) -> AsyncGenerator[ResponseEvent, None]:
     """The events of a kept response behind those of its creation. Raises BookwheelError."""
     asked = ResponseCreate.model_validate(kept.request)
-    scope = Scope(tenant_id=kept.tenant_id, principals=frozenset(kept.principals))
+    scope = Scope(
+        tenant_id=kept.tenant_id,
+        principals=frozenset(kept.principals),
+        granted=None if kept.granted is None else frozenset(kept.granted),
+        rule=kept.rule,
+    )
     control = CacheControl(as_of=time(), **kept.request.get("cache", {}))
     if told > len(creation(kept)):  # what another worker began comes out the same only if it is written again
         control = replace(control, read=False)
-    wanted = await resolved(asked, control, ports=ports, scope=scope)
+    wanted = await resolved(asked, control, ports=ports, scope=scope, caller_id=kept.caller_id)
     async with aclosing(tell_wanted(kept, wanted, ports=ports)) as events:
         async for event in events:
             yield event

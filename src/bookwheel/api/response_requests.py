@@ -130,11 +130,13 @@ def previous_id(body: ResponseCreate) -> UUID | None:
     return parse("response", body.previous_response_id) if body.previous_response_id else None
 
 
-async def resolved(body: ResponseCreate, control: CacheControl, *, ports: Ports, scope: Scope) -> Wanted:
+async def resolved(
+    body: ResponseCreate, control: CacheControl, *, ports: Ports, scope: Scope, caller_id: str
+) -> Wanted:
     """Everything that the answer walk needs. Raises InvalidRequestError and NotFoundError."""
     text, before = asked(body.messages(), param="input")
     check_length(text, [body.instructions or "", *(turn["content"] for turn in before)], param="input")
-    told, history = told_and_said([*await _said_before(body, ports, scope), *before])
+    told, history = told_and_said([*await _said_before(body, ports, scope, caller_id), *before])
     instructions = "\n\n".join(part for part in (body.instructions, told) if part)
     tool = body.tool or FileSearchTool(type="file_search")
     options = tool.ranking_options or RankingOptions()
@@ -174,12 +176,12 @@ async def resolved(body: ResponseCreate, control: CacheControl, *, ports: Ports,
     )
 
 
-async def _said_before(body: ResponseCreate, ports: Ports, scope: Scope) -> Sequence[Message]:
+async def _said_before(body: ResponseCreate, ports: Ports, scope: Scope, caller_id: str) -> Sequence[Message]:
     """The messages of the responses that this one continues, oldest first. Instructions are not carried over."""
     before = previous_id(body)
     if before is None:
         return []
-    chain = await ports.responses.conversation(before, scope=scope, limit=MAX_CONTINUED)
+    chain = await ports.responses.conversation(before, scope=scope, caller_id=caller_id, limit=MAX_CONTINUED)
     if not chain[-1].has_ended:
         raise InvalidRequestError(
             f"{body.previous_response_id} has not ended yet. Wait until it has.", param="previous_response_id"

@@ -6,14 +6,16 @@ from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import orjson
 import structlog
-from fastapi import Query
+from fastapi import Depends, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from bookwheel.access import caller_id
+from bookwheel.acts import note
 from bookwheel.api.attributes import checked_metadata
 from bookwheel.api.cache_control import CacheControl, TheCacheControl, told_headers
 from bookwheel.api.conversation import Message
@@ -35,6 +37,7 @@ POLL_SECONDS, SLOWEST_POLL_SECONDS = 0.05, 0.5  #: between looks for more events
 EVENTS_AT_ONCE = 500
 ENDS = frozenset({"response.completed", "response.incomplete"})  #: told when the response is stored
 
+TheCallerId = Annotated[str, Depends(caller_id)]
 Included = Annotated[list[str] | None, Query(max_length=100)]
 
 routes = router("responses")
@@ -43,20 +46,26 @@ log = structlog.get_logger("bookwheel.api.responses")
 
 @routes.post("/v1/responses")
 async def create_response(
-    body: ResponseCreate, request: Request, control: TheCacheControl, ports: ThePorts, scope: TheScope
+    body: ResponseCreate,
+    request: Request,
+    control: TheCacheControl,
+    ports: ThePorts,
+    scope: TheScope,
+    mine: TheCallerId,
 ) -> Response:
     """Answer from the stores that the file_search tool or the model names."""
     if body.background and not body.is_kept:
         raise InvalidRequestError("background needs store: the answer is fetched later.", param="background")
     checked_metadata(body.metadata)
-    wanted = await resolved(body, control, ports=ports, scope=scope)
+    wanted = await resolved(body, control, ports=ports, scope=scope, caller_id=mine)
     count_asked(wanted.ask, scope=wanted.scope, ports=ports)
-    kept = _new(body, control, scope)
+    kept = _new(body, control, scope, mine)
+    note(object_id=public("response", kept.id), background=body.background, kept=body.is_kept)
     if body.background:
         await ports.responses.create(kept, scope=scope, events=creation(kept))
         if not body.stream:
             return JSON(kept.body)
-        return _stream(_followed(kept.id, -1, ports, scope), results=body.shows_results, ports=ports, scope=scope)
+        return _stream(_followed(kept, -1, ports, scope), results=body.shows_results, ports=ports, scope=scope)
     if body.stream:
         return _stream(_streamed(kept, wanted, ports, scope), results=body.shows_results, ports=ports, scope=scope)
     told = await unless_left(_whole(kept, wanted, ports, scope), request=request)
@@ -69,6 +78,7 @@ async def get_response(
     response_id: str,
     ports: ThePorts,
     scope: TheScope,
+    mine: TheCallerId,
     stream: Annotated[bool, Query()] = False,
     starting_after: Annotated[int, Query(ge=-1, le=2**31 - 1)] = -1,
     include: Included = None,
@@ -77,35 +87,37 @@ async def get_response(
     """A stored response as it is now; with `stream` its events behind the number `starting_after`, to the end. With
     `include=file_search_call.results`, also spelt `include[]`, what its search found too, as far as it is still there
     and may be read."""
-    kept = await ports.responses.get(parse("response", response_id), scope=scope)
+    kept = await ports.responses.get(parse("response", response_id), scope=scope, caller_id=mine)
     results = RESULTS in (*(include or ()), *(includes or ()))
     if stream:
-        events = _followed(kept.id, starting_after, ports, scope)
+        events = _followed(kept, starting_after, ports, scope)
         return _stream(events, results=results, ports=ports, scope=scope)
     return JSON(await _shown(kept.body, results=results, ports=ports, scope=scope))
 
 
 @routes.post("/v1/responses/{response_id}/cancel")
-async def cancel_response(response_id: str, ports: ThePorts, scope: TheScope) -> Response:
+async def cancel_response(response_id: str, ports: ThePorts, scope: TheScope, mine: TheCallerId) -> Response:
     """End a background response; one that has ended stays as it is."""
     parsed = parse("response", response_id)
-    if not (await ports.responses.get(parsed, scope=scope)).background:
+    if not (await ports.responses.get(parsed, scope=scope, caller_id=mine)).background:
         raise InvalidRequestError("Only a response with background=true can be cancelled.", param="response_id")
-    return JSON(without_results((await ports.responses.cancel(parsed, scope=scope)).body))
+    return JSON(without_results((await ports.responses.cancel(parsed, scope=scope, caller_id=mine)).body))
 
 
 @routes.delete("/v1/responses/{response_id}")
-async def delete_response(response_id: str, ports: ThePorts, scope: TheScope) -> Response:
+async def delete_response(response_id: str, ports: ThePorts, scope: TheScope, mine: TheCallerId) -> Response:
     """Forget a stored response; one that a worker writes is ended."""
     parsed = parse("response", response_id)
-    await ports.responses.delete(parsed, scope=scope)
+    await ports.responses.delete(parsed, scope=scope, caller_id=mine)
     return JSON({"id": public("response", parsed), "object": "response", "deleted": True})
 
 
 @routes.get("/v1/responses/{response_id}/input_items")
-async def list_input_items(response_id: str, ports: ThePorts, scope: TheScope, page: ThePage) -> Response:
+async def list_input_items(
+    response_id: str, ports: ThePorts, scope: TheScope, mine: TheCallerId, page: ThePage
+) -> Response:
     """The messages that the request brought, without those of the responses before it."""
-    kept = await ports.responses.get(parse("response", response_id), scope=scope)
+    kept = await ports.responses.get(parse("response", response_id), scope=scope, caller_id=mine)
     items = _input_items(kept)[:: -1 if page.newest else 1]
     if page.after is not None:
         places = [item["id"] for item in items]
@@ -113,12 +125,15 @@ async def list_input_items(response_id: str, ports: ThePorts, scope: TheScope, p
     return JSON(listed(items[: page.limit], more=len(items) > page.limit))
 
 
-def _new(body: ResponseCreate, control: CacheControl, scope: Scope) -> ModelResponse:
+def _new(body: ResponseCreate, control: CacheControl, scope: Scope, mine: str) -> ModelResponse:
     response_id, now = uuid4(), datetime.now(UTC)
     return ModelResponse(
         id=response_id,
         tenant_id=scope.tenant_id,
+        caller_id=mine,
         principals=tuple(sorted(scope.principals)),
+        granted=None if scope.granted is None else tuple(sorted(scope.granted)),
+        rule=scope.rule,
         previous_id=previous_id(body),
         # As it came: it is validated again. What its header said of caches is for the worker that writes it.
         request={**body.model_dump(mode="json", by_alias=True), "cache": control.of_caller()},
@@ -167,15 +182,15 @@ async def _keep(kept: ModelResponse, events: list[ResponseEvent], ports: Ports, 
         await ports.responses.create(ended, scope=scope, events=events)
 
 
-async def _followed(response_id: UUID, after: int, ports: Ports, scope: Scope) -> AsyncGenerator[ResponseEvent, None]:
+async def _followed(kept: ModelResponse, after: int, ports: Ports, scope: Scope) -> AsyncGenerator[ResponseEvent, None]:
     """Kept events behind `after`, and new ones until the response has ended or is deleted."""
-    wait = POLL_SECONDS
+    wait, mine, responses = POLL_SECONDS, kept.caller_id, ports.responses
     while True:
         try:  # looked at before its events, so that none is told between
-            has_ended = (await ports.responses.get(response_id, scope=scope)).has_ended
+            has_ended = (await responses.get(kept.id, scope=scope, caller_id=mine)).has_ended
         except NotFoundError:
             return
-        events = await ports.responses.events(response_id, scope=scope, after=after, limit=EVENTS_AT_ONCE)
+        events = await responses.events(kept.id, scope=scope, caller_id=mine, after=after, limit=EVENTS_AT_ONCE)
         for event in events:
             yield event
             after = event["sequence_number"]

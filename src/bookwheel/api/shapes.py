@@ -77,6 +77,8 @@ def store_object(store: Store) -> dict[str, Any]:
         "expires_at": store.expires_at and seconds(store.expires_at),
         "last_active_at": seconds(store.last_active_at),
         "metadata": dict(store.metadata),
+        "access": access_object(store.access),
+        "denied": list(store.denied),
         "chunking_strategy": chunking_object(store.chunking),
     }
 
@@ -132,7 +134,7 @@ def source_id(document: Document | Hit) -> str:
 
 
 def access_object(access: Access | None) -> list[str] | None:
-    """Who may read it; null for everybody."""
+    """Who may read it; null where there is no list."""
     return None if access is None else list(access)
 
 
@@ -149,6 +151,7 @@ def store_file_object(document: Document) -> dict[str, Any]:
         "chunking_strategy": chunking_object(document.chunking),
         "attributes": dict(document.attributes),
         "access": access_object(document.access),
+        "denied": list(document.denied),
         "document_id": public("document", document.id),
         "external_id": document.external_id,
         "filename": document.filename,
@@ -168,6 +171,7 @@ def document_object(document: Document) -> dict[str, Any]:
         "title": document.title,
         "attributes": dict(document.attributes),
         "access": access_object(document.access),
+        "denied": list(document.denied),
         "hash": document.sha256.hex(),
         "status": document.status.value,
         "version": document.version,

@@ -8,6 +8,8 @@ from fastapi import Query
 from pydantic import Field
 from starlette.responses import Response
 
+from bookwheel.access import LOCAL, caller
+from bookwheel.acts import note
 from bookwheel.api.bodies import Body
 from bookwheel.api.ids import parse, public
 from bookwheel.api.pages import ThePage, fetch, listed
@@ -15,7 +17,7 @@ from bookwheel.api.shapes import seconds
 from bookwheel.api.wiring import JSON, ThePorts, TheScope, TheSettings, router
 from bookwheel.errors import FetchRefusedError, InvalidRequestError
 from bookwheel.settings import Settings
-from bookwheel.sources.directory import allowed_root
+from bookwheel.sources.directory import ANYWHERE, allowed_root
 from bookwheel.sources.keeping import remove_source_documents
 from bookwheel.sources.pages import MAX_PAGES, checked_urls
 from bookwheel.types import Source, SourceChange, SourceDraft, SourceItem, SourceKind
@@ -64,6 +66,7 @@ async def create_source(body: SourceCreate, ports: ThePorts, scope: TheScope, se
     every_seconds = body.every_seconds or DEFAULT_SECONDS[body.kind]
     draft = SourceDraft(kind=body.kind, config=config, every_seconds=every_seconds)
     source = await ports.sources.create(draft, scope=scope, store=store)
+    note(object_id=public("source", source.id), kind=body.kind.value, store_id=body.vector_store_id)
     if body.paused:
         source = await ports.sources.update(source.id, SourceChange(paused=True), scope=scope)
     return JSON(source_object(source))
@@ -113,6 +116,7 @@ async def delete_source(
 ) -> Response:
     """Remove a source, and its documents unless they are to be kept."""
     source = await ports.sources.update(parse("source", source_id), SourceChange(paused=True), scope=scope)
+    note(keep_documents=keep_documents)
     while not await ports.sources.delete(source.id, scope=scope, if_empty=not keep_documents):
         await remove_source_documents(source, ports=ports)  # again where a run in progress added some
     return JSON({"id": public("source", source.id), "object": "source.deleted", "deleted": True})
@@ -179,13 +183,14 @@ def _checked_directory(path: str, settings: Settings) -> str:
     if not Path(path).is_absolute():
         raise InvalidRequestError(f"path must be absolute, not {path!r}.", param="path")
     try:
-        is_allowed = allowed_root(path, settings)
+        is_allowed = allowed_root(path, settings) and (settings.source_roots != ANYWHERE or caller() is LOCAL)
         is_directory = is_allowed and Path(path).is_dir()  # nothing is told of what lies elsewhere
     except (OSError, RuntimeError) as error:  # such as a name that is too long, or a link to itself
         raise InvalidRequestError(f"{path[:80]!r} cannot be looked at: {error}.", param="path") from None
     if not is_allowed:
         raise InvalidRequestError(
-            f"{path} is not below BOOKWHEEL_SOURCE_ROOTS ({settings.source_roots or 'none'}).", param="path"
+            f"{path} is not below BOOKWHEEL_SOURCE_ROOTS ({settings.source_roots or 'none'}). Ask the operator.",
+            param="path",
         )
     if not is_directory:
         raise InvalidRequestError(f"{path} is not a directory on the server. Check the path.", param="path")

@@ -41,7 +41,7 @@ async def ready(ports: ThePorts) -> Response:
 
 def _pings(ports: Ports) -> Mapping[str, Awaitable[Any]]:
     return {
-        "catalog": ports.stores.list(scope=Scope(tenant_id=DEFAULT_TENANT), limit=1),
+        "catalog": ports.stores.list(scope=Scope(tenant_id=DEFAULT_TENANT, manages=True), limit=1),
         "jobs": ports.jobs.depth(),
         "vectors": ports.vectors.ping(),
         "keywords": ports.keywords.ping(),

@@ -6,9 +6,10 @@ from typing import Annotated, Any
 from fastapi import Query
 from starlette.responses import Response
 
-from bookwheel.api.attributes import checked_access, checked_attributes
+from bookwheel.acts import note
+from bookwheel.api.attributes import checked_access, checked_attributes, checked_denied
 from bookwheel.api.bodies import AttributesUpdate, FileAttach
-from bookwheel.api.ids import PREFIXES, parse
+from bookwheel.api.ids import PREFIXES, parse, public
 from bookwheel.api.pages import ThePage, fetch, listed
 from bookwheel.api.preconditions import IfMatch, tagged
 from bookwheel.api.shapes import source_id, store_file_object
@@ -16,6 +17,7 @@ from bookwheel.api.wiring import JSON, StoreScope, ThePorts, TheStore, router
 from bookwheel.errors import InvalidRequestError
 from bookwheel.etags import document_tag
 from bookwheel.ports import Ports
+from bookwheel.quota import check_room
 from bookwheel.types import Access, Document, DocumentDraft, FileStatus, Hit, Keep, Scope
 
 routes = router("vector store files")
@@ -25,7 +27,9 @@ routes = router("vector store files")
 async def attach(body: FileAttach, store: TheStore, scope: StoreScope, ports: ThePorts) -> Response:
     """Put a file into the store; it is searchable once its status is `completed`. With an `external_id` that the store
     knows already, the file becomes that document's new version."""
+    await check_room(scope=scope, ports=ports, documents=1)
     documents = await ports.documents.put([draft_of(body)], scope=scope, store=store, bulk=body.bulk)
+    _note(documents[0])
     return _tagged(documents[0])
 
 
@@ -56,13 +60,14 @@ async def get_store_file(file_id: str, scope: StoreScope, ports: ThePorts) -> Re
 async def update_attributes(
     file_id: str, body: AttributesUpdate, scope: StoreScope, ports: ThePorts, if_match: IfMatch
 ) -> Response:
-    """Replace the attributes, the access list or both; the content is not read again."""
-    if body.model_fields_set.isdisjoint({"attributes", "access"}):
-        raise InvalidRequestError("Nothing to change: send attributes, access or both.", param="attributes")
+    """Replace the attributes or the lists; the content is not read again."""
+    if body.model_fields_set.isdisjoint({"attributes", "access", "denied"}):
+        raise InvalidRequestError("Nothing to change: send attributes, access or denied.", param="attributes")
     attributes = checked_attributes(body.attributes) if "attributes" in body.model_fields_set else None
     document = await find_source(file_id, scope=scope, ports=ports)
+    _note(document)
     changed = await ports.documents.update(
-        document.id, scope=scope, attributes=attributes, access=_access(body), if_match=if_match
+        document.id, scope=scope, attributes=attributes, access=_access(body), denied=_denied(body), if_match=if_match
     )
     return _tagged(changed)
 
@@ -71,6 +76,7 @@ async def update_attributes(
 async def detach(file_id: str, scope: StoreScope, ports: ThePorts) -> Response:
     """Take a document out of the store; the file stays."""
     document = await find_source(file_id, scope=scope, ports=ports)
+    _note(document)
     await ports.documents.delete([document.id], scope=scope)
     return JSON({"id": source_id(document), "object": "vector_store.file.deleted", "deleted": True})
 
@@ -101,6 +107,7 @@ def draft_of(body: FileAttach) -> DocumentDraft:
         title=body.title,
         attributes=checked_attributes(body.attributes),
         access=_access(body),
+        denied=_denied(body),
         chunking=body.chunking_strategy.chunking() if body.chunking_strategy else None,
     )
 
@@ -112,12 +119,21 @@ async def find_source(source: str, *, scope: Scope, ports: Ports) -> Document:
     return await ports.documents.find(scope=scope, file_id=parse("file", source))
 
 
+def _note(document: Document) -> None:
+    file_id = None if document.file_id is None else public("file", document.file_id)
+    note(object_id=public("document", document.id), version=document.version, file_id=file_id)
+
+
 def _tagged(document: Document) -> Response:
     return tagged(store_file_object(document), document_tag(document))
 
 
 def _access(body: FileAttach | AttributesUpdate) -> Access | Keep | None:
     return checked_access(body.access) if "access" in body.model_fields_set else "keep"
+
+
+def _denied(body: FileAttach | AttributesUpdate) -> Access | Keep:
+    return checked_denied(body.denied) if "denied" in body.model_fields_set else "keep"
 
 
 def _parts(chunks: Sequence[Hit]) -> list[dict[str, Any]]:

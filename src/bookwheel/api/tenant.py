@@ -4,6 +4,7 @@ from typing import Any
 
 from starlette.responses import Response
 
+from bookwheel.acts import note
 from bookwheel.api.bodies import TenantModify
 from bookwheel.api.wiring import JSON, ThePorts, TheScope, router
 from bookwheel.errors import NotFoundError
@@ -26,6 +27,7 @@ async def modify_tenant(body: TenantModify, ports: ThePorts, scope: TheScope) ->
         known = ", ".join(ports.generators)
         raise NotFoundError(f"No generator {body.generator[:80]!r}. Use one of: {known}.", param="generator")
     chosen = body.generator if "generator" in body.model_fields_set else "keep"
+    note(changed=",".join(sorted(body.model_fields_set)))
     return JSON(_object(await ports.tenants.update(scope=scope, generator=chosen), ports))
 
 

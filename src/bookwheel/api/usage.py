@@ -1,8 +1,9 @@
-"""What an answer cost, in tokens as the stores' embedder counts them."""
+"""What an answer cost, in tokens as the stores' embedder counts them; its caller's limit is told."""
 
 from collections.abc import Sequence
 from typing import Any
 
+from bookwheel.api.limiting import spend
 from bookwheel.ports import Embedder
 
 
@@ -26,4 +27,5 @@ def response_usage(said: Sequence[str], written: str, embedder: Embedder) -> dic
 
 def _counts(said: Sequence[str], written: str, embedder: Embedder) -> tuple[int, int]:
     *given, made = embedder.token_counts([*said, written])
+    spend(sum(given) + made)
     return sum(given), made

@@ -3,7 +3,8 @@
 from starlette.responses import Response
 
 from bookwheel.access import within
-from bookwheel.api.attributes import checked_metadata
+from bookwheel.acts import note
+from bookwheel.api.attributes import checked_access, checked_denied, checked_metadata
 from bookwheel.api.bodies import ExpiresAfter, StoreCreate, StoreModify
 from bookwheel.api.ids import parse, public
 from bookwheel.api.pages import ThePage, fetch, listed
@@ -31,7 +32,10 @@ async def create_store(body: StoreCreate, ports: ThePorts, scope: TheScope) -> R
         chunking=chunking or Chunking(),
         metadata=checked_metadata(body.metadata),
         expires_after_days=_days(body.expires_after),
+        access=checked_access(body.access),
+        denied=checked_denied(body.denied),
     )
+    note(object_id=public("store", store.id), files=len(drafts))
     if drafts:
         await ports.documents.put(drafts, scope=within(scope, store.id), store=store)
         store = await ports.stores.get(store.id, scope=scope)
@@ -58,13 +62,16 @@ async def get_store(store: TheStore) -> Response:
 async def modify_store(
     store_id: str, body: StoreModify, ports: ThePorts, scope: TheScope, if_match: IfMatch
 ) -> Response:
-    """Change the name, the metadata or the expiry; what is not given stays. An expired store can be used again."""
+    """Change the name, the metadata, the expiry or the lists; what is not given stays. An expired store can be used
+    again."""
     store = await ports.stores.update(
         parse("store", store_id),
         scope=scope,
         name=body.name,
         metadata=None if body.metadata is None else checked_metadata(body.metadata),
         expires_after_days=_days(body.expires_after) if "expires_after" in body.model_fields_set else "keep",
+        access=checked_access(body.access) if "access" in body.model_fields_set else "keep",
+        denied=checked_denied(body.denied) if "denied" in body.model_fields_set else "keep",
         if_match=if_match,
     )
     return _tagged(store)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 from starlette.responses import Response
 
+from bookwheel.acts import note
 from bookwheel.api.bodies import Body, Name
 from bookwheel.api.ids import parse, public
 from bookwheel.api.pages import ThePage, fetch, listed
@@ -14,7 +15,8 @@ from bookwheel.api.shapes import seconds
 from bookwheel.api.wiring import JSON, ThePorts, TheScope, TheSettings, router
 from bookwheel.deliver import EVENT_TYPES, EventType, send_test
 from bookwheel.errors import FetchRefusedError, InvalidRequestError
-from bookwheel.fetching import checked_url
+from bookwheel.fetching import checked_place
+from bookwheel.settings import Settings
 from bookwheel.types import Delivery, WebhookEndpoint
 
 MAX_ENDPOINTS = 20  #: each takes a row for every event that it asks for
@@ -55,14 +57,15 @@ class WebhookTest(Body):
 
 
 @routes.post("/v1/webhook_endpoints")
-async def create_webhook(body: WebhookCreate, ports: ThePorts, scope: TheScope) -> Response:
+async def create_webhook(body: WebhookCreate, ports: ThePorts, scope: TheScope, settings: TheSettings) -> Response:
     """Tell an endpoint of events from now on. The secret is shown here and nowhere else."""
     if len(await ports.webhooks.list(scope=scope, limit=MAX_ENDPOINTS)) == MAX_ENDPOINTS:
         raise InvalidRequestError(f"There are {MAX_ENDPOINTS} webhook endpoints already. Delete one first.")
     secret = secrets.token_bytes(SECRET_BYTES)
     made = await ports.webhooks.create(
-        body.name, scope=scope, url=_checked(body.url), event_types=_once(body.event_types), secret=secret
+        body.name, scope=scope, url=_checked(body.url, settings), event_types=_once(body.event_types), secret=secret
     )
+    note(object_id=public("webhook", made.id))
     return JSON(_with_secret(made))
 
 
@@ -89,13 +92,15 @@ async def get_webhook(webhook_id: str, ports: ThePorts, scope: TheScope) -> Resp
 
 
 @routes.post("/v1/webhook_endpoints/{webhook_id}")
-async def modify_webhook(webhook_id: str, body: WebhookModify, ports: ThePorts, scope: TheScope) -> Response:
+async def modify_webhook(
+    webhook_id: str, body: WebhookModify, ports: ThePorts, scope: TheScope, settings: TheSettings
+) -> Response:
     """Change name, URL or events."""
     changed = await ports.webhooks.update(
         parse("webhook", webhook_id),
         scope=scope,
         name=body.name,
-        url=None if body.url is None else _checked(body.url),
+        url=None if body.url is None else _checked(body.url, settings),
         event_types=None if body.event_types is None else _once(body.event_types),
     )
     return JSON(webhook_object(changed))
@@ -190,9 +195,9 @@ def delivery_object(delivery: Delivery) -> dict[str, Any]:
     }
 
 
-def _checked(url: str) -> str:
+def _checked(url: str, settings: Settings) -> str:
     try:
-        return checked_url(url)
+        return checked_place(url, allow_private=settings.fetch_allow_private)
     except FetchRefusedError as error:
         raise InvalidRequestError(error.message, param="url") from None
 

@@ -1,5 +1,6 @@
 """What every route is given: the ports, the settings, the caller's scope, the store in the path."""
 
+from functools import partial
 from typing import Annotated, Any
 
 import orjson
@@ -8,8 +9,10 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bookwheel.access import request_scope, within
+from bookwheel.access import request_scope, require_role, within
+from bookwheel.api.audited import audited
 from bookwheel.api.ids import parse
+from bookwheel.api.roles import needed
 from bookwheel.errors import TooLargeError
 from bookwheel.ports import Ports
 from bookwheel.settings import MIB, Settings
@@ -44,11 +47,29 @@ class _JSONRequest(Request):
         return orjson.loads(await self.body())
 
 
-class _JSONRoute(APIRoute):
-    """A route whose body, if any, is JSON of bounded size."""
+class _GuardedRoute(APIRoute):
+    """A route for callers of the role that api/roles.py says; checked before anything of the request is read."""
 
     def get_route_handler(self) -> Any:
-        handler = super().get_route_handler()
+        handler, role = self._handler(), needed(self.name)
+
+        async def handle(request: Request) -> Response:
+            if role is not None:
+                require_role(role)
+            response: Response = await handler(request)
+            return response
+
+        return partial(audited, operation=self.name, handle=handle)
+
+    def _handler(self) -> Any:
+        return super().get_route_handler()
+
+
+class _JSONRoute(_GuardedRoute):
+    """A route whose body, if any, is JSON of bounded size."""
+
+    def _handler(self) -> Any:
+        handler = super()._handler()
 
         async def handle(request: Request) -> Response:
             bounded = _JSONRequest(request.scope, request.receive)
@@ -63,7 +84,7 @@ class _JSONRoute(APIRoute):
 def router(tag: str, *, streams: bool = False) -> APIRouter:
     """A router of the door; `tag` groups its routes in the OpenAPI document. With `streams` its routes read their
     bodies themselves, with limits of their own."""
-    return APIRouter(tags=[tag], route_class=APIRoute if streams else _JSONRoute, default_response_class=JSON)
+    return APIRouter(tags=[tag], route_class=_GuardedRoute if streams else _JSONRoute, default_response_class=JSON)
 
 
 async def _ports(request: Request) -> Ports:

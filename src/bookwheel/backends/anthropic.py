@@ -6,11 +6,14 @@ from contextlib import aclosing, suppress
 from typing import Any, cast
 
 from bookwheel.errors import GeneratorUnavailableError, SettingsError
+from bookwheel.limits import NoLimiter
 from bookwheel.model_url import ModelUrl, parse_model_url
-from bookwheel.ports import LengthReachedError
-from bookwheel.prompt import Count, unless_not_found, write_messages
+from bookwheel.ports import LengthReachedError, Limiter
+from bookwheel.prompt import Count, Messages, token_count, unless_not_found, write_messages
 from bookwheel.resilience import Failure, Upstream, http_failure
 from bookwheel.settings import Settings
+from bookwheel.throttle import THROTTLE_OPTIONS, Throttle, open_throttle
+from bookwheel.tls import upstream_context
 from bookwheel.types import Prompt
 
 try:
@@ -22,6 +25,7 @@ except ImportError as error:
         "`anthropic:` URLs need the client library of that name. Install it: pip install 'bookwheel[anthropic]'."
     ) from error
 
+SETTING = "BOOKWHEEL_GENERATOR_URL"
 OWN_ADDRESS = "https://api.anthropic.com"
 NO_KEY = "none"  # the client wants some key; servers on one's own machines mostly want none
 CONNECT_SECONDS = 5.0
@@ -55,16 +59,22 @@ class _RefusedAnswerError(Exception):
     """The model will not answer this request."""
 
 
-def open_generator(url: str, settings: Settings, *, count: Count) -> "AnthropicGenerator":
+def open_generator(
+    url: str, settings: Settings, *, count: Count, limiter: Limiter | None = None
+) -> "AnthropicGenerator":
     """The generator of `anthropic:?model=NAME` or `anthropic:https://HOST?model=NAME`; `count` counts the tokens of
-    passages. Raises SettingsError."""
-    model = parse_model_url(url, setting="BOOKWHEEL_GENERATOR_URL")
-    return AnthropicGenerator(_client(model, settings), model=model.model, settings=settings, count=count)
+    passages. `&requests_per_minute=` and `&tokens_per_minute=` are the pace that all processes keep together, by
+    `limiter`. Raises SettingsError."""
+    model = parse_model_url(url, setting=SETTING, options=THROTTLE_OPTIONS)
+    throttle = open_throttle(model, limiter or NoLimiter(), name=f"anthropic:{model.model}", setting=SETTING)
+    client = _client(model, settings)
+    return AnthropicGenerator(client, model=model.model, settings=settings, count=count, throttle=throttle)
 
 
 def _client(url: ModelUrl, settings: Settings) -> anthropic.AsyncAnthropic:
     """A client that tries once. Raises SettingsError when there is no key for Anthropic's own service."""
     key, seconds = settings.anthropic_api_key.get_secret_value(), settings.generator_timeout_seconds
+    trust = upstream_context(settings)
     if not key and not url.address:
         raise SettingsError("BOOKWHEEL_ANTHROPIC_API_KEY is not set. Set it, or name a server of your own in the URL.")
     return anthropic.AsyncAnthropic(
@@ -72,6 +82,7 @@ def _client(url: ModelUrl, settings: Settings) -> anthropic.AsyncAnthropic:
         base_url=url.address or OWN_ADDRESS,
         max_retries=0,
         timeout=anthropic.Timeout(seconds, connect=min(seconds, CONNECT_SECONDS)),
+        http_client=anthropic.DefaultAsyncHttpxClient(verify=trust) if trust else None,
     )
 
 
@@ -80,7 +91,15 @@ class AnthropicGenerator:
 
     writes_json = True  # asked for in the prompt
 
-    def __init__(self, client: anthropic.AsyncAnthropic, *, model: str, settings: Settings, count: Count) -> None:
+    def __init__(
+        self,
+        client: anthropic.AsyncAnthropic,
+        *,
+        model: str,
+        settings: Settings,
+        count: Count,
+        throttle: Throttle | None = None,
+    ) -> None:
         self.model = model
         self._client = client
         self._count = count
@@ -93,15 +112,20 @@ class AnthropicGenerator:
             deadline_seconds=settings.generator_timeout_seconds,
             stall_seconds=settings.generator_stall_seconds,
             concurrency=settings.generator_concurrency,
+            throttle=throttle,
         )
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[str, None]:
         """See ports.Generator. Costs nothing without hits, but for JSON."""
         if not prompt.hits and prompt.schema is None:
             return
-        request = self._request(prompt)
+        messages = write_messages(prompt, count=self._count, context_tokens=self._context_tokens)
+        request = self._request(prompt, messages)
         ends = list[str]()
-        async with aclosing(unless_not_found(self._upstream.stream(lambda: self._pieces(request, ends)))) as pieces:
+        told = self._upstream.stream(
+            lambda: self._pieces(request, ends), tokens=lambda: token_count(messages, prompt, count=self._count)
+        )
+        async with aclosing(unless_not_found(told)) as pieces:
             async for text in pieces:
                 yield text
         if "max_tokens" in ends:
@@ -145,8 +169,7 @@ class AnthropicGenerator:
             raise _BrokenAnswerError(f"the answer is empty, ended by {stop!r}")
         ends.append(stop or "")
 
-    def _request(self, prompt: Prompt) -> dict[str, Any]:
-        messages = write_messages(prompt, count=self._count, context_tokens=self._context_tokens)
+    def _request(self, prompt: Prompt, messages: Messages) -> dict[str, Any]:
         return {
             "model": self.model,
             "system": messages.system,

@@ -1,24 +1,33 @@
 """Rerankers behind HTTP in the shape of Cohere's /v2/rerank: Cohere's own, vLLM, Jina, another Bookwheel."""
 
 import math
+import ssl
 from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import Any
 
 import httpx
 
 from bookwheel.errors import OverloadedError, RerankerUnavailableError, SettingsError
+from bookwheel.limits import NoLimiter
 from bookwheel.model_url import parse_model_url
+from bookwheel.ports import Limiter
 from bookwheel.resilience import Failure, Upstream, http_failure
 from bookwheel.settings import Settings
+from bookwheel.throttle import THROTTLE_OPTIONS, Throttle, open_throttle
+from bookwheel.tls import upstream_context
 
 NAME = "The reranker"
 CONCURRENCY = 16  # requests at once
+SETTING = "BOOKWHEEL_RERANKER_URL"
+TOKEN_CHARACTERS = 4  # of a usual token
 TOLD_CHARACTERS = 200  # of what the server says about an error
 
 
-def open_cohere_reranker(url: str, settings: Settings) -> "CohereReranker":
-    """For `cohere:https://HOST/v2/rerank?model=NAME`. Raises SettingsError."""
-    model = parse_model_url(url, setting="BOOKWHEEL_RERANKER_URL")
+def open_cohere_reranker(url: str, settings: Settings, *, limiter: Limiter | None = None) -> "CohereReranker":
+    """For `cohere:https://HOST/v2/rerank?model=NAME`. `&requests_per_minute=` and `&tokens_per_minute=` are the pace
+    that all processes keep together, by `limiter`. Raises SettingsError."""
+    model = parse_model_url(url, setting=SETTING, options=THROTTLE_OPTIONS)
     if not model.address:
         raise SettingsError(
             f"BOOKWHEEL_RERANKER_URL has value {url!r}, which names no server: write"
@@ -29,6 +38,8 @@ def open_cohere_reranker(url: str, settings: Settings) -> "CohereReranker":
         model=model.model,
         key=settings.reranker_api_key.get_secret_value(),
         timeout_seconds=settings.upstream_timeout_seconds,
+        tls=upstream_context(settings),
+        throttle=open_throttle(model, limiter or NoLimiter(), name=NAME, setting=SETTING),
     )
 
 
@@ -37,18 +48,29 @@ class CohereReranker:
 
     reads_as_embedder = False
 
-    def __init__(self, address: str, *, model: str, key: str, timeout_seconds: float) -> None:
-        """`timeout_seconds` is all that one call takes, its attempts included."""
+    def __init__(
+        self,
+        address: str,
+        *,
+        model: str,
+        key: str,
+        timeout_seconds: float,
+        tls: ssl.SSLContext | None = None,
+        throttle: Throttle | None = None,
+    ) -> None:
+        """`timeout_seconds` is all that one call takes, its attempts included; `tls` says whom to trust."""
         self.model = model
         self._address = address
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._client = httpx.AsyncClient(headers=headers, timeout=timeout_seconds)
+        trust = True if tls is None else tls
+        self._client = httpx.AsyncClient(headers=headers, timeout=timeout_seconds, verify=trust)
         self._upstream = Upstream(
             NAME,
             judge=_judge,
             unavailable=RerankerUnavailableError,
             deadline_seconds=timeout_seconds,
             concurrency=CONCURRENCY,
+            throttle=throttle,
         )
 
     async def rerank(self, query: str, texts: Sequence[str]) -> Sequence[float]:
@@ -68,7 +90,7 @@ class CohereReranker:
 
     async def _answer(self, body: Mapping[str, Any]) -> Any:
         try:
-            return await self._upstream.call(lambda: self._post(body))
+            return await self._upstream.call(lambda: self._post(body), tokens=lambda: _tokens(body))
         except OverloadedError as error:  # whoever it is that has too much to do, the search goes on without it
             raise RerankerUnavailableError(error.message, retry_after=error.retry_after) from error
 
@@ -85,12 +107,19 @@ def _judge(error: Exception) -> Failure | None:
         return http_failure(
             response.status_code, said, name=NAME, headers=response.headers, unavailable=RerankerUnavailableError
         )
-    if isinstance(error, httpx.TransportError):
+    if isinstance(error, httpx.TransportError | ssl.SSLError):  # an alert while reading comes as it is
         unavailable = RerankerUnavailableError(f"{NAME} cannot be reached ({type(error).__name__}).")
         return Failure(error=unavailable, retryable=True, broken=True)
     if isinstance(error, ValueError):  # no JSON
         return Failure(error=_unusable("it is no JSON"), retryable=False, broken=True)
     return None
+
+
+def _tokens(body: Mapping[str, Any]) -> int:
+    """About so many: the model's own tokenizer is the server's. Each document is read with the query."""
+    documents = body["documents"]
+    characters = sum(map(len, documents)) + len(documents) * len(body["query"])
+    return ceil(characters / TOKEN_CHARACTERS)
 
 
 def _scores(answer: Any, *, count: int) -> list[float]:

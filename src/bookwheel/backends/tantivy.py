@@ -37,7 +37,7 @@ from tantivy import (
 )
 
 from bookwheel.errors import IndexUnavailableError
-from bookwheel.types import Candidate, Change, KeywordEntry, Scope
+from bookwheel.types import Candidate, Change, KeywordEntry, Reach, Scope
 
 ENTRIES_AT_ONCE = 500  # held outside the writer
 WRITER_BYTES = 64 << 20
@@ -123,13 +123,14 @@ class TantivyIndex:
         return max(0, self._current().size - 1)  # one entry notes the position
 
     async def search(
-        self, text: str, *, scope: Scope, limit: int, documents: Sequence[UUID] | None = None
+        self, text: str, *, scope: Scope, reach: Reach, limit: int, documents: Sequence[UUID] | None = None
     ) -> Sequence[Candidate]:
         """See ports.KeywordIndex."""
         view = self._current()
-        if not scope.store_ids or limit < 1 or (documents is not None and not documents):
+        readers = _reader_terms(scope, reach)
+        if not readers or limit < 1 or (documents is not None and not documents):
             return []
-        inside = self._inside(scope, documents)
+        inside = self._inside(scope, readers, documents)
         if view.size <= INLINE:
             return view.search(text, inside, limit)
         return await asyncio.to_thread(view.search, text, inside, limit)
@@ -147,13 +148,15 @@ class TantivyIndex:
             if writer is not None:
                 writer.wait_merging_threads()
 
-    def _inside(self, scope: Scope, documents: Sequence[UUID] | None) -> list[Query]:
-        """The scope, and the documents where they are named, as filters that do not score."""
-        stores = [_scope_term(scope.tenant_id, store_id) for store_id in scope.store_ids]
-        filters = [_any_of(self._schema, "scope", stores)]
+    def _inside(self, scope: Scope, readers: Sequence[str], documents: Sequence[UUID] | None) -> "list[_Clause]":
+        """What the caller may read, and the documents where they are named, as filters that do not score."""
+        filters = [_any_of(self._schema, "reader", readers)]
         if documents is not None:
             filters.append(_any_of(self._schema, "document", [document.hex for document in documents]))
-        return [Query.const_score_query(query, 0.0) for query in filters]
+        clauses = [(Occur.Must, Query.const_score_query(query, 0.0)) for query in filters]
+        if scope.principals:
+            clauses.append((Occur.MustNot, _any_of(self._schema, "denied", sorted(scope.principals))))
+        return clauses
 
     def _stamp(self) -> "_Stamp":
         try:
@@ -249,7 +252,7 @@ class _View:
             numbers = self.searcher.fast_field_values("number", [address for _, address in found])
         return int(numbers[0] or 0) if numbers else 0
 
-    def search(self, text: str, inside: Sequence[Query], limit: int) -> list[Candidate]:
+    def search(self, text: str, inside: "Sequence[_Clause]", limit: int) -> list[Candidate]:
         """The best chunks. A large index is searched for the rarer words; all count when that finds too few."""
         with _translated():
             rare, common, everywhere = self._by_rarity(question_words(text, self.kinds))
@@ -272,12 +275,12 @@ class _View:
         )
 
     def _run(
-        self, words: "Sequence[_Terms]", also: "Sequence[_Terms]", inside: Sequence[Query], limit: int
+        self, words: "Sequence[_Terms]", also: "Sequence[_Terms]", inside: "Sequence[_Clause]", limit: int
     ) -> list[Candidate]:
         if not words:
             return []
         any_word = Query.boolean_query([(Occur.Should, self._word(word)) for word in words])
-        clauses = [(Occur.Must, query) for query in (*inside, any_word)]
+        clauses = [*inside, (Occur.Must, any_word)]
         clauses += [(Occur.Should, self._word(word)) for word in also]
         hits = self.searcher.search(Query.boolean_query(clauses), limit, count=False).hits
         ids = self.searcher.fast_field_values("number", [address for _, address in hits])
@@ -304,6 +307,7 @@ class _View:
 
 
 _Stamp = tuple[int, int]  # time and inode of the file that names a commit
+_Clause = tuple[Occur, Query]
 _Terms = Mapping[str, int]  # the forms of one word, and how many chunks hold each
 
 
@@ -353,7 +357,7 @@ def _schema() -> Schema:
     builder = SchemaBuilder()
     builder.add_integer_field("number", fast=True)  # the chunk's id, signed; or the position
     builder.add_integer_field("version", fast=True)
-    for name in ("kind", "scope", "document"):
+    for name in ("kind", "reader", "denied", "document"):
         builder.add_text_field(name, tokenizer_name="raw", index_option="basic")
     builder.add_text_field("text", tokenizer_name="whitespace", index_option="freq")  # terms, made by chunk_terms
     return builder.build()
@@ -365,15 +369,35 @@ def _document(entry: KeywordEntry) -> Document:
     document.add_integer("number", entry.chunk_id)
     document.add_integer("version", entry.version)
     document.add_text("kind", kind)
-    document.add_text("scope", _scope_term(entry.tenant_id, entry.store_id))
+    for term in _entry_terms(entry):
+        document.add_text("reader", term)
+    for name in entry.denied:
+        document.add_text("denied", name)
     document.add_text("document", entry.document_id.hex)
     document.add_text("text", " ".join(chunk_terms(f"{entry.title}\n{entry.text}", kind)))
     return document
 
 
-def _scope_term(tenant_id: UUID, store_id: UUID) -> str:
+def _entry_terms(entry: KeywordEntry) -> list[str]:
+    """Who may read a chunk: those on its document's own list, else those whom its store's list lets."""
+    place = _place(entry.tenant_id, entry.store_id)
+    return [place] if entry.access is None else [_listed(place, name) for name in entry.access]
+
+
+def _reader_terms(scope: Scope, reach: Reach) -> list[str]:
+    """The terms of which a chunk must have one."""
+    opened = [_place(scope.tenant_id, store) for store in scope.store_ids if store in reach.open]
+    listed = [_place(scope.tenant_id, store) for store in scope.store_ids if store in reach.listed]
+    return opened + [_listed(place, name) for place in listed for name in sorted(scope.principals)]
+
+
+def _place(tenant_id: UUID, store_id: UUID) -> str:
     """Tenant and store in one term: a store's id alone opens nothing."""
     return tenant_id.hex + store_id.hex
+
+
+def _listed(place: str, name: str) -> str:
+    return f"{place}:{name}"
 
 
 def _any_of(schema: Schema, field: str, terms: Sequence[str]) -> Query:

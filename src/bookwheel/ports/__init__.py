@@ -8,38 +8,49 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bookwheel.parts import SearchParts
+from bookwheel.ports.audit import AuditLog, KeyUses
 from bookwheel.ports.cache import Cache, Caches, EarlierQuestion, EarlierQuestions
 from bookwheel.ports.catalog import Batches, Documents, Expiry, Files, IdempotencyKeys, Stores
+from bookwheel.ports.departures import Departures, Exports, Receipts
 from bookwheel.ports.indexes import Blobs, KeywordIndex, VectorIndex
+from bookwheel.ports.limits import EmbeddingBudget, Limiter
 from bookwheel.ports.models import Embedder, Embedders, Generator, LengthReachedError, Reranker, Vectors
 from bookwheel.ports.responses import ResponseRuns, Responses, WebhookRuns, Webhooks
 from bookwheel.ports.sources import SourceRuns, Sources
-from bookwheel.ports.tenants import AskedQuestions, Tenants
+from bookwheel.ports.tenants import AskedQuestions, Keys, Tenants
 from bookwheel.ports.work import Ingestion, Jobs, Outbox, Passages
 from bookwheel.types import Space
 
 __all__ = [
     "AskedQuestions",
+    "AuditLog",
     "Batches",
     "Blobs",
     "Cache",
     "Caches",
+    "Departures",
     "Documents",
     "EarlierQuestion",
     "EarlierQuestions",
     "Embedder",
     "Embedders",
+    "EmbeddingBudget",
     "Expiry",
+    "Exports",
     "Files",
     "Generator",
     "IdempotencyKeys",
     "Ingestion",
     "Jobs",
+    "KeyUses",
+    "Keys",
     "KeywordIndex",
     "LengthReachedError",
+    "Limiter",
     "Outbox",
     "Passages",
     "Ports",
+    "Receipts",
     "Reranker",
     "ResponseRuns",
     "Responses",
@@ -59,6 +70,12 @@ class Ports:
     """Everything a walk may use, wired by app.py."""
 
     tenants: Tenants
+    keys: Keys
+    audit: AuditLog
+    key_uses: KeyUses
+    departures: Departures
+    receipts: Receipts
+    exports: Exports
     asked: AskedQuestions
     stores: Stores
     files: Files
@@ -85,6 +102,8 @@ class Ports:
     extractive: Generator  #: answers when the chosen one cannot
     reranker: Reranker
     caches: Caches
+    limiter: Limiter
+    budget: EmbeddingBudget
     parts: SearchParts
 
     @property

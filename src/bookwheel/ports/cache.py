@@ -13,7 +13,7 @@ from bookwheel.types import AnswerPolicy, AskedQuestion
 
 
 class Cache(Protocol):
-    """Bytes that may be gone at any time. Keys and groups are ASCII of at most 200 characters that name the tenant;
+    """Bytes that may be gone at any time. Keys and groups are ASCII of at most 200 characters, `KIND:TENANT:...`;
     values are at most some 100 kB. Bounded: the oldest go when it is full. Every verb raises CacheUnavailableError
     and nothing else, and soon: a cache that is slow is away."""
 
@@ -35,6 +35,10 @@ class Cache(Protocol):
     async def members(self, group: str, *, after: int = 0) -> Sequence[tuple[int, bytes]]:
         """The list's members numbered above `after`, with their numbers, in the order in which they were added.
         Numbers grow and are never used again, unless the list was lost: then they begin anew at 1 or later."""
+
+    async def forget(self, tenant: str) -> int:
+        """Forget all values and lists of a tenant: those whose key or group has this as its second part between colons.
+        Returns how many values and lists. What another process has of its own ends by itself."""
 
     async def sweep(self) -> int:
         """Forget what has expired; returns how many keys and members. Nothing to do where the backend does it."""

@@ -23,7 +23,8 @@ from bookwheel.types import (
 
 
 class Stores(Protocol):
-    """Vector stores of a tenant."""
+    """Vector stores of a tenant. One that was not granted to the caller, or that denies a caller who does not manage,
+    is not there; counts and sizes leave out the documents that the caller may not know of (rights.py)."""
 
     async def create(
         self,
@@ -34,8 +35,10 @@ class Stores(Protocol):
         chunking: Chunking,
         metadata: Metadata,
         expires_after_days: int | None = None,
+        access: Access | None = None,
+        denied: Access = (),
     ) -> Store:
-        """Make a store. Names need not be unique."""
+        """Make a store. Names need not be unique. Raises PermissionDeniedError for a caller with granted stores."""
 
     async def get(self, store_id: UUID, *, scope: Scope) -> Store:
         """One store with its document counts. Raises NotFoundError, also for another tenant's store."""
@@ -57,19 +60,24 @@ class Stores(Protocol):
         metadata: Metadata | None = None,
         paused: bool | None = None,
         expires_after_days: int | Keep | None = "keep",
+        access: Access | Keep | None = "keep",
+        denied: Access | Keep = "keep",
         if_match: Collection[str] | None = None,
     ) -> Store:
-        """Change what is not None, and the expiry unless "keep"; an expired store is one to be used again. Nothing of a
-        paused store is claimed. With `if_match` only while the store's tag (etags.py) is one of these, checked and
-        changed in one act. Raises NotFoundError, PreconditionFailedError."""
+        """Change what is not None, and the expiry and lists unless "keep"; an expired store is one to be used again.
+        Nothing of a paused store is claimed. Lists hold for the next query, however many documents go by them, and the
+        version grows when they differ. With `if_match` only while the store's tag (etags.py) is one of these, checked
+        and changed in one act. Raises NotFoundError, PreconditionFailedError, and PermissionDeniedError for lists from
+        a caller whom the present ones stop and who does not manage."""
 
     async def delete(self, store_id: UUID, *, scope: Scope, if_match: Collection[str] | None = None) -> None:
         """Remove the store and its documents; queries stop seeing them at once. `if_match` as in `update`. Raises
-        NotFoundError, PreconditionFailedError."""
+        NotFoundError, PreconditionFailedError, and ConflictError when it holds what the caller may not know of."""
 
 
 class Files(Protocol):
-    """Uploaded files of a tenant; the bytes are in Blobs."""
+    """Uploaded files of a tenant; the bytes are in Blobs. A file is there for callers that may know of some document
+    made of it, and for all while none is made of it. Who asks for its bytes asks with a scope that does not manage."""
 
     async def create(
         self, filename: str, *, scope: Scope, purpose: str, size: int, sha256: bytes, expires_in: int | None = None
@@ -84,7 +92,8 @@ class Files(Protocol):
 
     async def delete(self, file_id: UUID, *, scope: Scope, unless_used: bool = False) -> bool:
         """Remove the file and the documents made of it, and remember the blob that no other file shares; with
-        `unless_used` only when no document is made of it. Returns whether it was removed. Raises NotFoundError."""
+        `unless_used` only when no document is made of it. Returns whether it was removed. Raises NotFoundError, and
+        ConflictError when a document is made of it that the caller may not know of."""
 
     async def dead_blobs(self, *, older_than_seconds: float, limit: int) -> Sequence[bytes]:
         """Hashes whose last file was deleted so long ago and that no file has now."""
@@ -101,7 +110,7 @@ class Files(Protocol):
 
 
 class Documents(Protocol):
-    """Documents of a store, from the caller's side."""
+    """Documents of a store, from the caller's side: those that the scope may know of; others are not there."""
 
     async def put(
         self, drafts: Sequence[DocumentDraft], *, scope: Scope, store: Store, bulk: bool | None = None
@@ -109,7 +118,8 @@ class Documents(Protocol):
         """Upsert by external id or file, in order. Catalog rows and jobs commit together; unchanged content with
         unchanged chunking makes no new version, but attributes and access lists hold at once, and the stores' versions
         grow when they differ. Bulk work waits for single uploads; by default several drafts are bulk. Raises
-        NotFoundError for an unknown file or a store that is gone."""
+        NotFoundError for an unknown file or a store that is gone, ConflictError where a document stands that the caller
+        may not know of, PermissionDeniedError for what does not pass the caller's rule."""
 
     async def get(self, document_id: UUID, *, scope: Scope) -> Document:
         """Raises NotFoundError."""
@@ -135,12 +145,13 @@ class Documents(Protocol):
         scope: Scope,
         attributes: Attributes | None = None,
         access: Access | Keep | None = "keep",
+        denied: Access | Keep = "keep",
         if_match: Collection[str] | None = None,
     ) -> Document:
-        """Replace the attributes unless None and the access list unless "keep". Nothing is read or embedded again;
-        the next query goes by the new ones, and the store's version grows when they differ. With `if_match` only while
-        the document's tag (etags.py) is one of these, checked and changed in one act. Raises NotFoundError,
-        PreconditionFailedError."""
+        """Replace the attributes unless None and the lists unless "keep". Nothing is read or embedded again; the next
+        query goes by the new ones, the store's version grows when they differ, and derived indexes are told of lists.
+        With `if_match` only while the document's tag (etags.py) is one of these, checked and changed in one act. Raises
+        NotFoundError, PreconditionFailedError, PermissionDeniedError for what does not pass the caller's rule."""
 
     async def delete(self, document_ids: Sequence[UUID], *, scope: Scope) -> int:
         """Remove documents that exist and are visible; returns how many. The next query does not see them."""
@@ -148,7 +159,8 @@ class Documents(Protocol):
 
 class Batches(Protocol):
     """Files put into a store together, from the caller's side. A batch goes with its store, and a document that is
-    removed leaves its batches; one that is put again stays in them."""
+    removed leaves its batches; one that is put again stays in them. Those that the scope may not know of are neither
+    counted nor listed nor cancelled."""
 
     async def create(self, drafts: Sequence[DocumentDraft], *, scope: Scope, store: Store) -> FileBatch:
         """Upsert the documents as bulk work (see Documents.put) and record them as a batch, in one transaction. Raises

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bookwheel.ports.models import Vectors
-from bookwheel.types import Candidate, Change, Chunk, Claim, Filter, KeywordEntry, Scope, Space
+from bookwheel.types import Candidate, Change, Chunk, Claim, Filter, KeywordEntry, Reach, Scope, Space
 
 
 class VectorIndex(Protocol):
@@ -41,6 +41,12 @@ class VectorIndex(Protocol):
         """Maintenance by one worker, now and then: build what searches have outgrown; returns what was done, in words.
         `idle` says that nothing is being ingested, so that work may take longer."""
 
+    async def move(self, tenant_id: UUID, *, own_partition: bool) -> None:
+        """Give a tenant a part of the index of its own, or put it back among the others, while it is searched and
+        written to: each search meanwhile finds each chunk exactly once. It may take long; one that broke off goes on
+        when it is called again. Where there are no parts, nothing happens. Raises NotFoundError, and ConflictError
+        while another call moves the tenant, or until a move that broke off on another way has been ended."""
+
     async def ping(self) -> None:
         """Raises IndexUnavailableError when it cannot answer."""
 
@@ -62,9 +68,11 @@ class KeywordIndex(Protocol):
         """Chunks in the index, of all tenants."""
 
     async def search(
-        self, text: str, *, scope: Scope, limit: int, documents: Sequence[UUID] | None = None
+        self, text: str, *, scope: Scope, reach: Reach, limit: int, documents: Sequence[UUID] | None = None
     ) -> Sequence[Candidate]:
-        """The best chunks by BM25 inside the scope (and these documents, when given), best first."""
+        """The best chunks by BM25 that the scope's caller may read in its stores (and of these documents, when given),
+        best first. Documents' lists are those of their entries, stores' those of the reach; the rule is not known
+        here: give the documents that pass it."""
 
     async def ping(self) -> None:
         """Raises IndexUnavailableError when it cannot answer."""

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from bookwheel.types import (
+    LOCAL_CALLER,
     Delivery,
     DeliveryOutcome,
     ModelResponse,
@@ -15,26 +16,32 @@ from bookwheel.types import (
 
 
 class Responses(Protocol):
-    """Answers of the Responses API that are kept, with the events by which they were told, from the caller's side."""
+    """Answers of the Responses API that are kept, with the events by which they were told, from the caller's side. A
+    response is its caller's alone: for others of the tenant it is not there; those who manage may delete it."""
 
     async def create(self, response: ModelResponse, *, scope: Scope, events: Sequence[ResponseEvent]) -> None:
         """Keep a response that has ended, or one that waits for a worker, with its events so far."""
 
-    async def get(self, response_id: UUID, *, scope: Scope) -> ModelResponse:
-        """Raises NotFoundError, also for another tenant's."""
+    async def get(self, response_id: UUID, *, scope: Scope, caller_id: str = LOCAL_CALLER) -> ModelResponse:
+        """Raises NotFoundError, also for another caller's."""
 
-    async def conversation(self, response_id: UUID, *, scope: Scope, limit: int) -> Sequence[ModelResponse]:
+    async def conversation(
+        self, response_id: UUID, *, scope: Scope, limit: int, caller_id: str = LOCAL_CALLER
+    ) -> Sequence[ModelResponse]:
         """The response and at most `limit` - 1 before it, each the one that the next continues, oldest first; it ends
-        where one is gone. Raises NotFoundError."""
+        where one is gone or another caller's. Raises NotFoundError."""
 
-    async def events(self, response_id: UUID, *, scope: Scope, after: int = -1, limit: int) -> Sequence[ResponseEvent]:
+    async def events(
+        self, response_id: UUID, *, scope: Scope, after: int = -1, limit: int, caller_id: str = LOCAL_CALLER
+    ) -> Sequence[ResponseEvent]:
         """Events behind this sequence number, in order, none left out. Nothing for a response that is not there."""
 
-    async def cancel(self, response_id: UUID, *, scope: Scope) -> ModelResponse:
+    async def cancel(self, response_id: UUID, *, scope: Scope, caller_id: str = LOCAL_CALLER) -> ModelResponse:
         """End it, unless it has ended; returns it as it is. Its worker's next record fails. Raises NotFoundError."""
 
-    async def delete(self, response_id: UUID, *, scope: Scope) -> None:
-        """Forget it with its events, also while a worker has it in hand. Raises NotFoundError."""
+    async def delete(self, response_id: UUID, *, scope: Scope, caller_id: str = LOCAL_CALLER) -> None:
+        """Forget it with its events, also while a worker has it in hand; with a scope that manages whosever it is.
+        Raises NotFoundError."""
 
 
 class ResponseRuns(Protocol):

@@ -8,7 +8,8 @@ from bookwheel.types import Scope, Source, SourceChange, SourceDraft, SourceItem
 
 
 class Sources(Protocol):
-    """Places that stores are kept in step with, from the owner's side. A source goes with its store."""
+    """Places that stores are kept in step with, from the owner's side. A source goes with its store, and is there for
+    those for whom its store is."""
 
     async def create(self, draft: SourceDraft, *, scope: Scope, store: Store) -> Source:
         """Record a source; it is due at once. Raises NotFoundError when the store is gone."""

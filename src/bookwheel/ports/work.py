@@ -7,20 +7,23 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from bookwheel.types import Change, Chunk, Claim, Filter, Hit, Job, JobState, KeywordEntry, Scope, Space
+from bookwheel.types import Change, Chunk, Claim, Filter, Hit, Job, JobState, KeywordEntry, Reach, Scope, Space
 
 
 class Ingestion(Protocol):
     """Documents from the worker's side. Every verb is idempotent."""
 
     async def claim(self, document_ids: Sequence[UUID], *, owner: str, lease_seconds: float) -> Sequence[Claim]:
-        """Take those that are unfinished, due, not of a paused store and not held by a live owner."""
+        """Take those that are unfinished, due, not of a paused store or a suspended tenant, and not held by a live
+        owner."""
 
     async def claim_next(
         self, *, owner: str, lease_seconds: float, limit: int, max_bytes: int, urgent: bool
     ) -> Sequence[Claim]:
-        """Take what has waited longest, single uploads (with `urgent` nothing else) before bulk loads, never both at
-        once: at most `limit` documents whose sources have at most `max_bytes` together, or one larger one."""
+        """Take what is due by weighted fair queueing: while several tenants have something waiting, each gets bytes of
+        sources in proportion to its weight, and one alone gets everything. Within a tenant single uploads (with
+        `urgent` nothing else) go before bulk loads, and what has waited longest first. Never both at once: at most
+        `limit` documents whose sources have at most `max_bytes` together, or one larger one."""
 
     async def renew(self, owners: Sequence[str], *, lease_seconds: float) -> None:
         """Extend every lease of these owners: they are alive."""
@@ -55,8 +58,8 @@ class Ingestion(Protocol):
 
 
 class Passages(Protocol):
-    """Chunks from the reader's side: of documents without an access list, or with one that names a principal of the
-    scope; others are not there."""
+    """Chunks from the reader's side: of documents that the scope's lists and bounds let its caller read (rights.py);
+    others are not there, also for callers that manage."""
 
     async def hydrate(self, chunk_ids: Sequence[int], *, scope: Scope, filter: Filter | None) -> Sequence[Hit]:
         """Those chunks that are live, visible to the scope and pass the filter, in no promised order; scores are 0.
@@ -70,8 +73,12 @@ class Passages(Protocol):
         """Those of these documents that are live and readable, with the version that queries see."""
 
     async def unknown_attributes(self, names: Sequence[str], *, scope: Scope) -> Sequence[str]:
-        """Those of these attribute names, in order, that no document of the scope's stores has; names that only former
-        or restricted documents have may count as known. Cheap, however many documents there are."""
+        """Those of these attribute names, in order, that no document has which the scope may read; names that only
+        former documents have may count as known. Cheap, however many documents there are, where none is hidden from the
+        caller."""
+
+    async def reach(self, *, scope: Scope) -> Reach:
+        """In which of the scope's stores the caller may read, as their lists are now; its rule is not looked at."""
 
     async def of_document(self, document_id: UUID, *, scope: Scope) -> Sequence[Hit]:
         """All live chunks of one document in order. Raises NotFoundError."""
@@ -109,7 +116,7 @@ class Outbox(Protocol):
 
 class Jobs(Protocol):
     """Durable work, one job for each document version that is not finished. The catalog is the truth: what a queue
-    loses costs time, not data."""
+    loses costs time, not data. Jobs of documents that a scope may not know of are not there for it."""
 
     async def wake(self) -> bool:
         """See that a worker looks at what waits; forget what dead workers left in the queue, and their leases of

@@ -4,7 +4,7 @@ from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from bookwheel.types import DeliveryStatus, JobState, SourceKind
+from bookwheel.types import DeliveryStatus, JobState, Outcome, SourceKind
 
 
 class Webhook(TypedDict):
@@ -196,6 +196,118 @@ class Tenant(TypedDict):
     name: str
     generator: str | None
     generators: list[str]
+
+
+class Usage(TypedDict):
+    """How much may be used; null for the default, 0 for no limit."""
+
+    requests_per_minute: int | None
+    tokens_per_minute: int | None
+    concurrent_requests: int | None
+    documents: int | None
+    bytes: int | None
+    embedding_tokens_per_day: int | None
+
+
+class Key(TypedDict):
+    """An API key, without its secret."""
+
+    id: str
+    object: Literal["key"]
+    created_at: int
+    name: str
+    prefix: str
+    role: Literal["reader", "writer", "admin", "operator"]
+    principals: list[str]
+    store_ids: list[str] | None
+    rule: dict[str, Any] | None
+    limits: Usage
+    expires_at: int | None
+    last_used_at: int | None
+
+
+class NewKey(Key):
+    """An API key with its secret, which is shown once."""
+
+    secret: str
+
+
+class WholeTenant(TypedDict):
+    """A tenant as its operator sees it."""
+
+    id: str
+    object: Literal["tenant"]
+    created_at: int | None
+    name: str
+    status: Literal["active", "suspended"]
+    weight: float
+    limits: Usage
+
+
+class ChainEnd(TypedDict):
+    """Where a chain of audit events ended."""
+
+    events: int
+    head: str
+
+
+class SignedReceipt(TypedDict):
+    """What was removed of a tenant and what is left, by kind, signed."""
+
+    id: str
+    object: Literal["bookwheel.receipt"]
+    version: int
+    tenant_id: str
+    tenant_name: str
+    begun_at: str
+    made_at: str
+    complete: bool
+    held: dict[str, int]
+    left: dict[str, int]
+    audit: ChainEnd
+    public_key: str
+    signature: str
+
+
+class SigningKey(TypedDict):
+    """What receipts are checked with."""
+
+    object: Literal["bookwheel.signing_key"]
+    algorithm: Literal["ed25519"]
+    public_key: str
+
+
+class AuditEvent(TypedDict):
+    """A link of the audit log's chain."""
+
+    id: str
+    object: Literal["bookwheel.audit_event"]
+    sequence: int
+    tenant_id: str
+    at: str
+    actor: str
+    actor_role: str | None
+    action: str
+    object_type: str
+    object_id: str | None
+    object_hash: str | None
+    outcome: Outcome
+    request_id: str
+    address: str | None
+    details: dict[str, str | int | bool]
+    previous_hash: str
+    hash: str
+
+
+class AuditVerification(TypedDict):
+    """What a walk over the whole chain found."""
+
+    object: Literal["bookwheel.audit_verification"]
+    valid: bool
+    count: int
+    head: str
+    first_broken: int | None
+    reason: str | None
 
 
 class Status(TypedDict):

@@ -15,12 +15,14 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from bookwheel.access import is_open
 from bookwheel.errors import SourceError, SourceGoneError, TooLargeError
 from bookwheel.settings import Settings
 from bookwheel.sources.hidden import is_skipped
 from bookwheel.sources.keeping import Run, each
 from bookwheel.types import SourceItem
 
+ANYWHERE = "auto"  #: of BOOKWHEEL_SOURCE_ROOTS
 MAX_FILES = 200_000  #: of one source: what is known of them is in memory during a run
 SETTLED_SECONDS = 0.5  #: a file that changed since then may be half written
 MOVING_SECONDS, MOVING_POLL_SECONDS = 2.0, 0.05  #: that a run lets renamed files go live, all together
@@ -86,7 +88,8 @@ class _ChangingError(Exception):
 def allowed_root(path: str, settings: Settings) -> bool:
     """Whether a directory source may lie here, links followed."""
     real = Path(path).resolve()
-    roots = [Path(root).expanduser().resolve() for root in settings.source_roots.split(":") if root]
+    named = ("/" if is_open(settings) else "") if settings.source_roots == ANYWHERE else settings.source_roots
+    roots = [Path(root).expanduser().resolve() for root in named.split(":") if root]
     return any(real.is_relative_to(root) for root in roots)
 
 

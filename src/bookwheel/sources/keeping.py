@@ -51,7 +51,7 @@ class Run:
     @property
     def scope(self) -> Scope:
         """The source's own store and nothing else."""
-        return Scope(tenant_id=self.source.tenant_id, store_ids=(self.source.store_id,))
+        return Scope(tenant_id=self.source.tenant_id, store_ids=(self.source.store_id,), manages=True)
 
     @property
     def number(self) -> int:
@@ -204,7 +204,7 @@ async def all_items(source_id: UUID, ports: Ports) -> AsyncIterator[SourceItem]:
 
 async def remove_source_documents(source: Source, *, ports: Ports) -> None:
     """Remove the documents of a source, with what is known of its items."""
-    scope = Scope(tenant_id=source.tenant_id, store_ids=(source.store_id,))
+    scope = Scope(tenant_id=source.tenant_id, store_ids=(source.store_id,), manages=True)
     while page := await ports.source_runs.items(source.id, limit=BATCH):
         await remove_documents([external_id(source, item.key) for item in page], scope=scope, ports=ports)
         await ports.source_runs.save(source.id, (), gone=[item.key for item in page])

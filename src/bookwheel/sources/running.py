@@ -50,7 +50,7 @@ async def run_sources(ports: Ports, settings: Settings, stop: asyncio.Event, own
 async def run_once(source: Source, *, ports: Ports, settings: Settings, fetcher: Fetcher) -> SourceOutcome:
     """One run of a claimed source: how it went, and when it is due again. Raises NotFoundError when its store is gone
     and UnavailableError when a part of ours does not answer."""
-    scope = Scope(tenant_id=source.tenant_id, store_ids=(source.store_id,))
+    scope = Scope(tenant_id=source.tenant_id, store_ids=(source.store_id,), manages=True)
     store = await ports.stores.get(source.store_id, scope=scope)
     await ports.expiry.touch(scope=scope, every_seconds=ACTIVE_SECONDS)
     run = Run(source=source, store=store, ports=ports, settings=settings, state=dict(source.state))

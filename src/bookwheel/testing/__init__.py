@@ -16,6 +16,8 @@ from bookwheel.backends.extractive import ExtractiveGenerator
 from bookwheel.backends.lexical import LexicalReranker
 from bookwheel.backends.memory import MemoryDatabase, memory_backend
 from bookwheel.backends.memory.cache import MemoryCache
+from bookwheel.backends.memory.limits import MemoryLimiter
+from bookwheel.budget import NoBudget
 from bookwheel.earlier_questions import SharedEarlierQuestions
 from bookwheel.parts import SearchParts
 from bookwheel.ports import Caches, Generator, Ports
@@ -56,5 +58,7 @@ def memory_ports(database: MemoryDatabase | None = None) -> Ports:
         extractive=ExtractiveGenerator(HashEmbedder()),
         reranker=LexicalReranker(HashEmbedder()),
         caches=memory_caches(),
+        limiter=MemoryLimiter(),
+        budget=NoBudget(),
         parts=SearchParts.within(PART_SECONDS),
     )

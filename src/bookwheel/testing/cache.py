@@ -74,6 +74,20 @@ class CacheContract:
         assert dict(await cache.get([name])) == {name: value}
         assert [member for _, member in await cache.members(name)] == [value]
 
+    async def test_a_tenant_is_forgotten(self, cache: Cache, beside: Cache, name: str) -> None:
+        """All its values and lists, of every kind, and nothing of another tenant."""
+        ours, theirs = uuid4().hex, uuid4().hex
+        for tenant in (ours, theirs):
+            await cache.put({f"{kind}:{tenant}:{name}": b"value" for kind in "ab"}, seconds=LONG)
+            await cache.append(f"questions:{tenant}:{name}", b"member", seconds=LONG, keep=KEEP)
+        assert await cache.forget(ours) >= 3
+        assert await cache.forget(ours) == 0
+        for reader in (cache, beside):
+            found = await reader.get([f"{kind}:{tenant}:{name}" for kind in "ab" for tenant in (ours, theirs)])
+            assert set(found) == {f"a:{theirs}:{name}", f"b:{theirs}:{name}"}
+            assert await reader.members(f"questions:{ours}:{name}") == []
+            assert len(await reader.members(f"questions:{theirs}:{name}")) == 1
+
     async def test_large_values(self, cache: Cache, name: str) -> None:
         """100 kB come back whole, several of them at once."""
         values = {f"{name}:{number}": os.urandom(100_000) for number in range(4)}

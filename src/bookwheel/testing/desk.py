@@ -43,8 +43,8 @@ class Desk:
     tenant: UUID
 
     def scope(self, *stores: Store) -> Scope:
-        """The tenant and these of its stores."""
-        return Scope(tenant_id=self.tenant, store_ids=tuple(store.id for store in stores))
+        """The tenant and these of its stores, as its owner."""
+        return Scope(tenant_id=self.tenant, store_ids=tuple(store.id for store in stores), manages=True)
 
     async def store(self, name: str = "books") -> Store:
         """A new, empty store."""

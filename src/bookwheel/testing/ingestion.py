@@ -1,15 +1,20 @@
 """The contracts of ports.Ingestion and ports.Jobs."""
 
 import asyncio
-from uuid import uuid4
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from uuid import UUID, uuid4
 
 import numpy as np
+import pytest
 
+from bookwheel.ports import Ports
 from bookwheel.testing.contract import PortsContract
 from bookwheel.testing.desk import Desk, axis, chunks_of, with_text
-from bookwheel.types import Chunk, Claim, DocumentDraft, FileStatus, JobState
+from bookwheel.types import Chunk, Claim, DocumentDraft, FileStatus, JobState, Store
 
 EXPIRED = 0.0  # a lease of no seconds
+CLAIMS, WORKERS, WEIGHTS = 1_000, 4, (0.5, 1.0, 2.5)
 
 
 class IngestionContract(PortsContract):
@@ -208,7 +213,7 @@ class IngestionContract(PortsContract):
 
     async def test_claim_next_is_bounded(self, desk: Desk) -> None:
         """By count and by bytes; a document that is larger than the bound comes alone."""
-        await desk.next()  # what other tests left
+        await _drain(desk)
         store = await desk.store()
         documents = [await desk.put(store, "x" * 1000) for _ in range(5)]
         assert len(await desk.next(limit=2)) == 2
@@ -327,6 +332,130 @@ class IngestionContract(PortsContract):
     async def _known(self, desk: Desk, claim: Claim, chunk: Chunk) -> list[bytes]:
         hashes = [chunk.text_hash]
         return list(await desk.ports.ingestion.known_vectors(claim.space, hashes, shard=claim.shard))
+
+
+class FairnessContract(PortsContract):
+    """Subclass it for a backend that fills ports.Ingestion: how tenants share the workers."""
+
+    @pytest.fixture(autouse=True)
+    async def _nothing_else_waits(self, ports: Ports) -> AsyncIterator[None]:
+        await _drain(Desk(ports=ports, tenant=uuid4()))
+        self.loaded: list[tuple[Desk, Store]] = []
+        yield
+        for desk, store in self.loaded:  # or their leases would run out in the middle of other tests
+            await desk.ports.stores.delete(store.id, scope=desk.scope())
+
+    async def test_shares_follow_the_weights(self, ports: Ports) -> None:
+        """Over a thousand claims of workers that race, each tenant has its share within 5 %."""
+        desks = [Desk(ports=ports, tenant=await self.new_tenant(ports)) for _ in WEIGHTS]
+        for desk, weight in zip(desks, WEIGHTS, strict=True):
+            await desk.ports.tenants.update(scope=desk.scope(), weight=weight)
+            await self._load(desk, int(CLAIMS * weight / sum(WEIGHTS)) + 20)
+        taken: Counter[UUID] = Counter()
+        for _ in range(CLAIMS // WORKERS):
+            taken += _by_tenant(await asyncio.gather(*(desks[0].next(limit=1) for _ in range(WORKERS))))
+        assert taken.total() == CLAIMS
+        for desk, weight in zip(desks, WEIGHTS, strict=True):
+            assert taken[desk.tenant] == pytest.approx(CLAIMS * weight / sum(WEIGHTS), rel=0.05)
+
+    async def test_large_claims_are_shared_too(self, desk: Desk, stranger: Desk) -> None:
+        """Also where a claim holds many documents, and one tenant's are larger: it is bytes that are shared."""
+        await self._load(desk, 40, text="x" * 18_000)
+        await self._load(stranger, 400)
+        taken: Counter[UUID] = Counter()
+        for _ in range(4):
+            taken += _by_tenant([await desk.next(limit=50)])
+        assert taken[stranger.tenant] == pytest.approx(10 * taken[desk.tenant], rel=0.25)
+        assert taken.total() > 100
+
+    async def test_a_tenant_alone_gets_everything(self, desk: Desk) -> None:
+        """Nothing is kept back for those who have nothing to do."""
+        await self._load(desk, 30)
+        assert len(await desk.next(limit=20)) == 20
+        assert len(await desk.next(limit=20)) == 10
+
+    async def test_a_claim_is_filled_by_several(self, desk: Desk, stranger: Desk) -> None:
+        """Tenants with little each do not cost a claim each."""
+        await self._load(desk, 3)
+        await self._load(stranger, 3)
+        assert len(await desk.next(limit=20)) == 6
+
+    async def test_nobody_waits_behind_a_bulk_load(self, desk: Desk, stranger: Desk) -> None:
+        """Who comes while another one's load is being ingested is in the next claim."""
+        await self._load(desk, 60)
+        for _ in range(5):
+            await desk.next(limit=5)
+        await self._load(stranger, 2)
+        assert _by_tenant([await desk.next(limit=5)])[stranger.tenant] == 2
+
+    async def test_idle_time_is_not_saved(self, desk: Desk, stranger: Desk) -> None:
+        """Who comes after a long time alone of another one shares from then on, and does not catch up."""
+        await self._load(desk, 60)
+        for _ in range(30):
+            await desk.next(limit=1)
+        await self._load(stranger, 30)
+        taken = _by_tenant([await desk.next(limit=1) for _ in range(20)])
+        assert taken[desk.tenant] == pytest.approx(10, abs=1)
+
+    async def test_single_uploads_go_first_within_their_tenant_only(self, desk: Desk, stranger: Desk) -> None:
+        """They pass their own tenant's bulk load; however many they are, another tenant has its turns."""
+        await self._load(desk, 20)
+        await self._load(stranger, 20)
+        store = await self._store(desk)
+        singles = {(await desk.put(store, "text")).id for _ in range(20)}
+        claims = [claim for _ in range(20) for claim in await desk.next(limit=1)]
+        mine = {claim.document_id for claim in claims if claim.tenant_id == desk.tenant}
+        assert mine <= singles
+        assert len(mine) == pytest.approx(10, abs=1)
+
+    async def test_single_uploads_on_their_own_worker_cost_too(self, desk: Desk, stranger: Desk) -> None:
+        """What a worker kept for single uploads does counts in its tenant's share."""
+        await self._load(desk, 20)
+        await self._load(stranger, 20)
+        store = await self._store(desk)
+        for _ in range(5):
+            await desk.put(store, "text")
+            assert len(await desk.next(limit=1, urgent=True)) == 1
+        taken = _by_tenant([await desk.next(limit=1) for _ in range(9)])
+        assert taken[stranger.tenant] == pytest.approx(7, abs=1)
+
+    async def test_suspended_tenants_are_not_claimed(self, desk: Desk, stranger: Desk) -> None:
+        """By no verb, nor are workers called for them; when they are let in again, their documents still wait."""
+        document = await desk.put(await self._store(desk), "text")
+        await desk.ports.tenants.update(scope=desk.scope(), suspended=True)
+        before = await desk.ports.jobs.depth()
+        assert await desk.claims(document) == []
+        assert await desk.next() == []
+        assert await desk.next(urgent=True) == []
+        assert await desk.ports.jobs.wake() is False
+        (job,) = await desk.ports.jobs.list(scope=desk.scope(), limit=10)
+        assert job.state is JobState.PAUSED
+        await desk.ports.tenants.update(scope=desk.scope(), suspended=False)
+        after = await desk.ports.jobs.depth()
+        assert (after["waiting"] - before["waiting"], after["paused"] - before["paused"]) == (1, -1)
+        assert await desk.ports.jobs.wake() is True
+        assert [claim.document_id for claim in await stranger.next()] == [document.id]
+
+    async def _store(self, desk: Desk) -> Store:
+        store = await desk.store()
+        self.loaded.append((desk, store))
+        return store
+
+    async def _load(self, desk: Desk, count: int, *, text: str = "text") -> None:
+        """A bulk load."""
+        store = await self._store(desk)
+        drafts = [DocumentDraft(external_id=uuid4().hex, text=text) for _ in range(count)]
+        await desk.ports.documents.put(drafts, scope=desk.scope(store), store=store, bulk=True)
+
+
+async def _drain(desk: Desk) -> None:
+    """Take what other tests left, of whatever tenant."""
+    while await desk.next():
+        pass
+
+
+def _by_tenant(claims: Sequence[Sequence[Claim]]) -> Counter[UUID]:
+    return Counter(claim.tenant_id for part in claims for claim in part)
 
 
 class JobsContract(PortsContract):

@@ -1,14 +1,15 @@
 """The contract of ports.KeywordIndex."""
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
 from bookwheel.ports import KeywordIndex
-from bookwheel.types import Candidate, Change, KeywordEntry, Scope
+from bookwheel.types import Access, Candidate, Change, KeywordEntry, Reach, Scope
 
 _NUMBERS = count(2**61)  # chunk ids as large as real ones
 
@@ -34,7 +35,16 @@ class Writer:
             version=version,
         )
 
-    def entry(self, text: str, document: UUID, *, version: int = 1, title: str = "") -> KeywordEntry:
+    def entry(
+        self,
+        text: str,
+        document: UUID,
+        *,
+        version: int = 1,
+        title: str = "",
+        access: Access | None = None,
+        denied: Access = (),
+    ) -> KeywordEntry:
         """A chunk of a document."""
         return KeywordEntry(
             chunk_id=next(_NUMBERS),
@@ -45,14 +55,16 @@ class Writer:
             text=text,
             title=title,
             language="en",
+            access=access,
+            denied=denied,
         )
 
     async def publish(
-        self, *texts: str, document: UUID | None = None, version: int = 1, title: str = ""
+        self, *texts: str, document: UUID | None = None, version: int = 1, title: str = "", **lists: Any
     ) -> list[KeywordEntry]:
         """A document with one chunk for each text, in an apply of its own."""
         owner = document or uuid4()
-        entries = [self.entry(text, owner, version=version, title=title) for text in texts]
+        entries = [self.entry(text, owner, version=version, title=title, **lists) for text in texts]
         await self.index.apply([self.change(owner, version=version)], streamed(entries))
         return entries
 
@@ -65,11 +77,25 @@ class Writer:
     ) -> Sequence[Candidate]:
         """Search the store."""
         scope = Scope(tenant_id=self.tenant, store_ids=(self.store,))
-        return await self.index.search(text, scope=scope, limit=limit, documents=documents)
+        return await self.index.search(text, scope=scope, reach=open_to(scope), limit=limit, documents=documents)
+
+    async def read(
+        self, text: str, *principals: str, opened: bool = True, listed: bool = True, limit: int = 10
+    ) -> list[int]:
+        """The ids of the chunks that a caller with these principals finds, as the store's lists let it."""
+        scope = Scope(tenant_id=self.tenant, store_ids=(self.store,), principals=frozenset(principals))
+        stores = frozenset({self.store})
+        reach = Reach(open=stores if opened else frozenset(), listed=stores if listed else frozenset())
+        return [one.chunk_id for one in await self.index.search(text, scope=scope, reach=reach, limit=limit)]
 
     async def found(self, text: str, *, documents: Sequence[UUID] | None = None) -> list[int]:
         """The ids of the chunks found."""
         return [candidate.chunk_id for candidate in await self.search(text, documents=documents)]
+
+
+def open_to(scope: Scope) -> Reach:
+    """Stores without lists."""
+    return Reach(open=frozenset(scope.store_ids), listed=frozenset(scope.store_ids))
 
 
 async def streamed(entries: Sequence[KeywordEntry]) -> AsyncIterator[KeywordEntry]:
@@ -136,9 +162,52 @@ class KeywordIndexContract:
             await stranger.publish(*("whale" for _ in range(20)))
         assert [one.chunk_id for one in await writer.search("whale", limit=5)] == ids(mine)
         both = Scope(tenant_id=writer.tenant, store_ids=(writer.store, strangers[1].store))
-        assert len(await keywords.search("whale", scope=both, limit=50)) == 21
+        assert len(await keywords.search("whale", scope=both, reach=open_to(both), limit=50)) == 21
+        foreign = Reach(open=frozenset({strangers[1].store}), listed=frozenset({strangers[1].store}))
+        assert len(await keywords.search("whale", scope=both, reach=foreign, limit=50)) == 20
+        alone = replace(both, store_ids=(writer.store,))  # what can be reached is not asked for
+        assert await keywords.search("whale", scope=alone, reach=foreign, limit=50) == []
         nowhere = Scope(tenant_id=writer.tenant, store_ids=())
-        assert await keywords.search("whale", scope=nowhere, limit=5) == []
+        assert await keywords.search("whale", scope=nowhere, reach=open_to(both), limit=5) == []
+
+    async def test_lists_are_inside_the_search(self, writer: Writer) -> None:
+        """Better chunks that the caller may not read take no places: neither those whose document lists others, nor
+        those that deny the caller, nor those without a list where the store's list does not name it."""
+        best = ["whale"] * 20
+        await writer.publish(*best, access=("board",))
+        await writer.publish(*best, denied=("eve", "mallory"))
+        plain = ids(await writer.publish("one whale among a great many other words about the sea"))
+        mine = ids(await writer.publish("one whale of the staff among many other words", access=("staff", "board")))
+        assert sorted(await writer.read("whale", "staff", "eve", limit=3)) == sorted(plain + mine)
+        assert await writer.read("whale", "staff", "eve", opened=False, limit=3) == mine
+        assert await writer.read("whale", "staff", "eve", opened=False, listed=False) == []
+        assert await writer.read("whale", "eve", limit=3) == plain
+        assert len(await writer.read("whale", "board", limit=100)) == 42
+        assert len(await writer.read("whale", limit=100)) == 21
+
+    async def test_names_on_lists_are_taken_as_they_are(self, writer: Writer) -> None:
+        """Whatever characters they hold, and however long they are; a part of a name is no name."""
+        names = ("group:Ä b*", "a:b", "(x OR y)", "n" * 512, "\u202ea")
+        for name in names:
+            (entry,) = await writer.publish("whale", access=(name,))
+            (other,) = await writer.publish("sea", denied=(name,))
+            assert await writer.read("whale", name) == [entry.chunk_id]
+            assert other.chunk_id not in await writer.read("sea", name)
+            assert await writer.read("whale", name[:1]) == []
+            await writer.remove(entry.document_id)
+
+    async def test_an_empty_list_names_nobody(self, writer: Writer) -> None:
+        """Only None is no list."""
+        await writer.publish("whale", access=())
+        assert await writer.read("whale", "staff") == await writer.read("whale") == []
+
+    async def test_changed_lists_come_with_a_publish(self, writer: Writer) -> None:
+        """A document that is published again goes by its new lists alone."""
+        document = uuid4()
+        await writer.publish("whale", document=document, access=("staff",), denied=("eve",))
+        await writer.publish("whale", document=document, access=("board",))
+        assert await writer.read("whale", "staff") == []
+        assert len(await writer.read("whale", "board", "eve")) == 1
 
     async def test_search_in_these_documents(self, writer: Writer) -> None:
         """Given documents, only their chunks are found, however many better ones there are; none means none."""

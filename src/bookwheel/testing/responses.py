@@ -11,7 +11,7 @@ from bookwheel.errors import NotFoundError
 from bookwheel.ports import Ports
 from bookwheel.testing.contract import PortsContract
 from bookwheel.testing.desk import LEASE_SECONDS, MANY, Desk
-from bookwheel.types import ModelResponse, ResponseEvent
+from bookwheel.types import LOCAL_CALLER, ModelResponse, ResponseEvent
 
 ONE_DAY_SECONDS = 86_400.0
 AWKWARD = 'NUL \x00, "quotes", \\u0000, ü and 語'  #: text that a database may refuse
@@ -23,6 +23,7 @@ def a_response(desk: Desk, *, status: str = "queued", previous: UUID | None = No
     values: dict[str, Any] = {
         "id": response_id,
         "tenant_id": desk.tenant,
+        "caller_id": LOCAL_CALLER,
         "principals": ("group:a", "user:b"),
         "previous_id": previous,
         "request": {"input": AWKWARD},
@@ -61,8 +62,8 @@ class ResponsesContract(PortsContract):
     """Subclass it for a backend that fills ports.Responses. Its ports also need ResponseRuns of the same database."""
 
     async def test_response_comes_back_as_it_was_kept(self, desk: Desk) -> None:
-        """Request, body, principals and events are what was given, whatever characters they hold."""
-        response = await keep(desk, 0, 1)
+        """Request, body, whose rights it has and events are what was given, whatever characters they hold."""
+        response = await keep(desk, 0, 1, granted=(uuid4(), uuid4()), rule={"department": ["sales", "ü"]})
         assert await desk.ports.responses.get(response.id, scope=desk.scope()) == response
         assert list(await desk.ports.responses.events(response.id, scope=desk.scope(), limit=MANY)) == events_of(0, 1)
 
@@ -82,6 +83,28 @@ class ResponsesContract(PortsContract):
         following = await keep(stranger, previous=response.id)
         assert list(await responses.conversation(following.id, scope=scope, limit=10)) == [following]
         assert await desk.ports.responses.get(response.id, scope=desk.scope()) == response
+
+    async def test_another_callers_response_is_not_there(self, desk: Desk) -> None:
+        """Of one tenant too: nobody else finds, follows, continues or ends it. Who manages may delete it, unread."""
+        response = await keep(desk, 0, caller_id="key_a")
+        responses, reader = desk.ports.responses, replace(desk.scope(), manages=False)
+        for scope in (desk.scope(), reader):
+            with pytest.raises(NotFoundError):
+                await responses.get(response.id, scope=scope, caller_id="key_b")
+            with pytest.raises(NotFoundError):
+                await responses.conversation(response.id, scope=scope, limit=10, caller_id="key_b")
+            with pytest.raises(NotFoundError):
+                await responses.cancel(response.id, scope=scope, caller_id="key_b")
+            assert list(await responses.events(response.id, scope=scope, limit=10, caller_id="key_b")) == []
+        with pytest.raises(NotFoundError):
+            await responses.delete(response.id, scope=reader, caller_id="key_b")
+        following = await keep(desk, previous=response.id, caller_id="key_b")
+        chain = await responses.conversation(following.id, scope=reader, limit=10, caller_id="key_b")
+        assert list(chain) == [following]
+        assert await responses.get(response.id, scope=reader, caller_id="key_a") == response
+        await responses.delete(response.id, scope=desk.scope(), caller_id="key_b")
+        with pytest.raises(NotFoundError):
+            await responses.get(response.id, scope=reader, caller_id="key_a")
 
     async def test_events_are_read_from_any_place(self, desk: Desk) -> None:
         """Events behind a number come in order, at most as many as asked for."""

@@ -1,5 +1,7 @@
 """The contract of ports.VectorIndex."""
 
+import asyncio
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -27,6 +29,17 @@ def _close_together(space: Space, count: int, *, seed: int = 11) -> NDArray[np.f
     vectors = random.standard_normal(space.dimensions) + 0.1 * random.standard_normal((count, space.dimensions))
     unit: NDArray[np.float32] = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     return unit
+
+
+async def _all(desk: Desk, store: Store, ever: Iterable[int]) -> list[int]:
+    """Every chunk as often as it is found; asked for by id, since a graph may pass over one."""
+    found = await desk.search(axis(desk.ports.space, 1), store, limit=MANY, also=[*ever])
+    return sorted(one.chunk_id for one in found)
+
+
+async def _there_and_back(desk: Desk) -> None:
+    for own_partition in (True, False):
+        await desk.ports.vectors.move(desk.tenant, own_partition=own_partition)
 
 
 class VectorIndexContract(PortsContract):
@@ -215,6 +228,54 @@ class VectorIndexContract(PortsContract):
         for idle in (False, True):
             await desk.ports.vectors.tend(desk.ports.space, idle=idle)
         assert await desk.search(axis(desk.ports.space, 1), store) == before
+
+    async def test_moving_changes_no_answer(self, desk: Desk, stranger: Desk) -> None:
+        """A tenant with a partition of its own, and one that is put back, finds what it found; so do its neighbours."""
+        desks = (desk, stranger)
+        stores = [await one.store() for one in desks]
+        ids = [[await add(one, store, 1, n) for n in range(4)] for one, store in zip(desks, stores, strict=True)]
+        for own_partition in (True, True, False, False):
+            await desk.ports.vectors.move(desk.tenant, own_partition=own_partition)
+            for one, store, added in zip(desks, stores, ids, strict=True):
+                found = await one.search(axis(desk.ports.space, 1), store, limit=3, also=added)
+                assert [candidate.chunk_id for candidate in found] == added
+
+    async def test_moving_is_not_noticed(self, desk: Desk) -> None:
+        """Searches beside a move find each chunk exactly once, what was just put at once, what was deleted never."""
+        store = await desk.store()
+        added = [await desk.add(store, "text", vectors=rows(axis(desk.ports.space, 1, n))) for n in range(30)]
+        by_chunk = {chunks[0].id: document.id for document, chunks in added}
+        live = [*by_chunk]
+        moving = asyncio.create_task(_there_and_back(desk))
+        try:
+            while not moving.done():
+                await asyncio.sleep(0)  # a backend without waiting would leave the move no turn
+                document, chunks = await desk.add(store, "text", vectors=rows(axis(desk.ports.space, 1, len(live))))
+                by_chunk[chunks[0].id] = document.id
+                live.append(chunks[0].id)
+                assert await _all(desk, store, by_chunk) == sorted(live)
+                await desk.ports.documents.delete([by_chunk[live.pop(0)]], scope=desk.scope(store))
+                assert await _all(desk, store, by_chunk) == sorted(live)
+        finally:
+            await moving
+
+    async def test_a_claim_of_before_writes_to_where_the_tenant_is(self, desk: Desk) -> None:
+        """A worker that claimed before a move and writes after it loses nothing, and neither does its next version."""
+        store, space = await desk.store(), desk.ports.space
+        before = await desk.ports.vectors.orphans(space, repair=False)
+        claim = await desk.claim(await desk.put(store, "text", external_id="a"))
+        await desk.ports.vectors.move(desk.tenant, own_partition=True)
+        (chunk,) = await desk.write(claim, rows(axis(space, 1)))
+        await desk.ports.ingestion.publish([claim])
+        assert [one.chunk_id for one in await desk.search(axis(space, 1), store, also=[chunk.id])] == [chunk.id]
+        later = await desk.claim(await desk.put(store, "other", external_id="a"))
+        (newer,) = await desk.write(later, rows(axis(space, 1)))
+        await desk.ports.vectors.move(desk.tenant, own_partition=False)
+        await desk.ports.ingestion.publish([later])
+        assert [one.chunk_id for one in await desk.search(axis(space, 1), store, also=[chunk.id, newer.id])] == [
+            newer.id
+        ]
+        assert await desk.ports.vectors.orphans(space, repair=False) == before
 
     async def test_ping_answers(self, desk: Desk) -> None:
         """A working index answers."""

@@ -7,8 +7,20 @@ from bookwheel.types.answering import (
     AskedQuestion,
     CheckedSentence,
     Citation,
+    LinkPolicy,
     Prompt,
     UnsupportedPolicy,
+)
+from bookwheel.types.audit import (
+    NO_HASH,
+    SERVER_CHAIN,
+    AuditEntry,
+    AuditEvent,
+    AuditFilter,
+    Details,
+    Head,
+    Outcome,
+    Verified,
 )
 from bookwheel.types.catalog import (
     Access,
@@ -25,7 +37,10 @@ from bookwheel.types.catalog import (
     Store,
     Strategy,
 )
+from bookwheel.types.limits import Entry, Standing, Take
+from bookwheel.types.receipts import Counts, Departure, Receipt
 from bookwheel.types.responses import (
+    LOCAL_CALLER,
     UNFINISHED_RESPONSE,
     Delivery,
     DeliveryOutcome,
@@ -34,22 +49,30 @@ from bookwheel.types.responses import (
     ResponseEvent,
     WebhookEndpoint,
 )
-from bookwheel.types.scopes import DEFAULT_TENANT, Scope, Space, Tenant
-from bookwheel.types.searching import Cached, Candidate, Filter, Found, Freshness, Hit, Question
+from bookwheel.types.scopes import DEFAULT_TENANT, ApiKey, Caller, Limits, Role, Scope, Space, Tenant
+from bookwheel.types.searching import Cached, Candidate, Filter, Found, Freshness, Hit, Question, Reach
 from bookwheel.types.sources import Source, SourceChange, SourceDraft, SourceItem, SourceKind, SourceOutcome
 from bookwheel.types.texts import Chunk, CutText, Page, ParsedText, Piece, Section
 from bookwheel.types.work import Change, Claim, Job, JobState, KeywordEntry
 
 __all__ = [
     "DEFAULT_TENANT",
+    "LOCAL_CALLER",
+    "NO_HASH",
+    "SERVER_CHAIN",
     "UNFINISHED_RESPONSE",
     "Access",
     "Answer",
     "AnswerPolicy",
+    "ApiKey",
     "Ask",
     "AskedQuestion",
     "Attributes",
+    "AuditEntry",
+    "AuditEvent",
+    "AuditFilter",
     "Cached",
+    "Caller",
     "Candidate",
     "Change",
     "CheckedSentence",
@@ -57,32 +80,43 @@ __all__ = [
     "Chunking",
     "Citation",
     "Claim",
+    "Counts",
     "CutText",
     "Delivery",
     "DeliveryOutcome",
     "DeliveryStatus",
+    "Departure",
+    "Details",
     "Document",
     "DocumentDraft",
+    "Entry",
     "File",
     "FileBatch",
     "FileStatus",
     "Filter",
     "Found",
     "Freshness",
+    "Head",
     "Hit",
     "Job",
     "JobState",
     "Keep",
     "KeptResponse",
     "KeywordEntry",
+    "Limits",
+    "LinkPolicy",
     "Metadata",
     "ModelResponse",
+    "Outcome",
     "Page",
     "ParsedText",
     "Piece",
     "Prompt",
     "Question",
+    "Reach",
+    "Receipt",
     "ResponseEvent",
+    "Role",
     "Scope",
     "Section",
     "Source",
@@ -92,9 +126,12 @@ __all__ = [
     "SourceKind",
     "SourceOutcome",
     "Space",
+    "Standing",
     "Store",
     "Strategy",
+    "Take",
     "Tenant",
     "UnsupportedPolicy",
+    "Verified",
     "WebhookEndpoint",
 ]

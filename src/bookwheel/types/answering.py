@@ -49,6 +49,7 @@ class Citation:
 
 
 UnsupportedPolicy = Literal["mark", "drop", "keep"]  # what becomes of a sentence that no passage supports
+LinkPolicy = Literal["neutralise", "keep", "documents"]  # what becomes of links and images in an answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +98,7 @@ class AnswerPolicy:
     """How answers are made and kept: docs/settings.md."""
 
     unsupported: UnsupportedPolicy = "mark"
+    links: LinkPolicy = "neutralise"
     answer_seconds: float = 86_400.0
     search_seconds: float = 1_800.0
     embedding_seconds: float = 3_600.0

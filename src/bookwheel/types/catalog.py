@@ -12,8 +12,8 @@ from bookwheel.types.scopes import Space
 
 Metadata = Mapping[str, str]  # a store's own labels: strings only, as OpenAI's
 Attributes = Mapping[str, Any]  # a document's: strings, numbers, booleans, dates as ISO strings, lists of strings
-Access = tuple[str, ...]  # an access list: the users and groups that may read a document
-Keep = Literal["keep"]  # leaves an access list alone, where None opens the document to everybody
+Access = tuple[str, ...]  # an access list: users and groups that may read, or that are denied; see rights.py
+Keep = Literal["keep"]  # leaves an access list alone, where None takes it away
 Strategy = Literal["structure", "fixed", "sentence", "parent_child", "semantic"]  # of chunking: docs/chunking.md
 
 
@@ -46,7 +46,7 @@ class Store:
     space: Space
     chunking: Chunking
     metadata: Metadata
-    version: int  #: grows with every publish, delete and change of attributes or access; cache keys hold it
+    version: int  #: grows with every publish, delete, change of attributes or of lists, its own too; cache keys hold it
     created_at: datetime
     last_active_at: datetime
     paused: bool = False  #: nothing of it is ingested until it is resumed
@@ -55,6 +55,8 @@ class Store:
     counts: Mapping[FileStatus, int] = field(default_factory=dict)  #: documents by status
     expires_after_days: int | None = None  #: of rest, since it was last active; None for never
     expired: bool = False  #: its time is over; a worker removes its documents
+    access: Access | None = None  #: who may read documents without a list of their own; None for everybody
+    denied: Access = ()  #: who may read none of its documents, whatever their own lists say
 
     @property
     def expires_at(self) -> datetime | None:
@@ -87,7 +89,8 @@ class DocumentDraft:
     text: str | None = None
     title: str | None = None
     attributes: Attributes = field(default_factory=dict)
-    access: Access | Keep | None = "keep"  #: None opens it to everybody in the tenant, as new ones are with "keep"
+    access: Access | Keep | None = "keep"  #: None goes by the store's list, as new ones do with "keep"
+    denied: Access | Keep = "keep"  #: new ones deny nobody with "keep"
     chunking: Chunking | None = None  #: the store's own when None
     given: GivenPassages | None = None  #: of `text`: vectors of the store's space; nothing is cut or embedded then
 
@@ -105,7 +108,8 @@ class Document:
     title: str | None
     sha256: bytes  #: 32 bytes, of the file; where it was put as text: see given.source_of
     attributes: Attributes
-    access: Access | None  #: who may read it; None for everybody in the tenant
+    access: Access | None  #: who may read it; None for whom the store's list names, everybody where it has none
+    denied: Access = ()  #: who may not, though a list names them
     status: FileStatus
     version: int  #: the newest wanted version
     live_version: int | None  #: the version that queries see

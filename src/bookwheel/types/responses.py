@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 ResponseEvent = Mapping[str, Any]  # of a streamed response, with `type` and `sequence_number`
+LOCAL_CALLER = "local"  # the id of the machine's own user, who needs no key
 UNFINISHED_RESPONSE = frozenset({"queued", "in_progress"})
 
 
@@ -17,6 +18,7 @@ class ModelResponse:
 
     id: UUID
     tenant_id: UUID
+    caller_id: str  #: whose it is: types.Caller.id
     principals: tuple[str, ...]  #: for whom it searches
     previous_id: UUID | None  #: the response that it continues
     request: Mapping[str, Any]  #: what was asked
@@ -24,6 +26,8 @@ class ModelResponse:
     background: bool  #: written by a worker
     created_at: datetime
     attempts: int = 0  #: workers that took it
+    granted: tuple[UUID, ...] | None = None  #: as of its caller's scope
+    rule: Mapping[str, Any] | None = None  #: as of its caller's scope
 
     @property
     def status(self) -> str:

@@ -48,7 +48,16 @@ class Hit:
     access: Access | None
     created_at: datetime  #: of the document
     updated_at: datetime
+    denied: Access = ()  #: of the document, as its access
     section: int | None = None  #: whose text and offsets these are, in place of the small chunk that was found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """Where in a scope its caller may read, as the stores' lists are now."""
+
+    open: frozenset[UUID]  #: stores whose documents without a list of their own it may read
+    listed: frozenset[UUID]  #: stores where it may read those whose own list names it; all of `open` are among them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

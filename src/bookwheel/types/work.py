@@ -7,7 +7,7 @@ from typing import Literal
 from uuid import UUID
 
 from bookwheel.given import GivenPassages
-from bookwheel.types.catalog import Chunking
+from bookwheel.types.catalog import Access, Chunking
 from bookwheel.types.scopes import Space
 
 
@@ -89,3 +89,5 @@ class KeywordEntry:
     text: str
     title: str
     language: str
+    access: Access | None = None  #: of the document, as its own list says
+    denied: Access = ()

@@ -91,6 +91,11 @@ class MemoryCache:
         held = self._held.get(("group", group))
         return [one for one in held.members if one[0] > after] if held else []
 
+    async def forget(self, tenant: str) -> int:
+        """See ports.Cache."""
+        doomed = [place for place in self._held if place[1].split(":")[1:2] == [tenant]]
+        return sum(self._held.pop(place, None) is not None for place in doomed)
+
     async def sweep(self) -> int:
         """See ports.Cache."""
         return sum(len(held.members) if isinstance(held, Group) else 1 for _, held in self._held.expire())

@@ -16,18 +16,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bookwheel.given import GivenPassages
+from bookwheel.rights import visible
 from bookwheel.types import (
+    ApiKey,
     AskedQuestion,
+    AuditEvent,
     Change,
     Chunk,
     Delivery,
     DeliveryStatus,
+    Departure,
     Document,
     File,
     FileBatch,
     KeptResponse,
     KeywordEntry,
     ModelResponse,
+    Receipt,
     ResponseEvent,
     Scope,
     Source,
@@ -114,11 +119,22 @@ class MemoryDatabase:
         self.documents: dict[UUID, DocumentRow] = {}
         self.batches: dict[UUID, BatchRow] = {}
         self.tenants: dict[UUID, Tenant] = {}  #: that chose something
+        self.keys: dict[bytes, ApiKey] = {}  #: by the hash of their secret
+        self.audit_events: dict[UUID, list[AuditEvent]] = {}  #: by chain
+        self.key_uses: dict[str, dict[str, tuple[datetime, datetime]]] = {}  #: by actor and network
+        self.departures: dict[UUID, Departure] = {}  #: by tenant
+        self.noted: dict[UUID, Any] = {}  #: what was theirs, by tenant, see departures.py
+        self.sealed: set[UUID] = set()  #: chains that do not grow any more
+        self.gone: set[UUID] = set()  #: tenants that were removed
+        self.receipts: dict[UUID, Receipt] = {}
+        self.signing_key: bytes | None = None
         self.asked: dict[str, AskedRow] = {}  #: by key
         self.idempotency_keys: dict[tuple[UUID, str], KeyRow] = {}  #: by tenant and key
         self.chunks: dict[int, Chunk] = {}
         self.vectors: dict[tuple[int, int], VectorRow] = {}  #: by space and chunk
         self.leases: dict[UUID, Lease] = {}
+        self.turns: dict[UUID, float] = {}  #: fair queueing's accounts, see bookwheel.turns
+        self.turn_clock = 0.0
         self.tombstones: dict[bytes, float] = {}  #: blobs whose last file was deleted, and when
         self.outbox: list[Change] = []
         self.sources: dict[UUID, Source] = {}
@@ -137,17 +153,27 @@ class MemoryDatabase:
         return datetime.fromtimestamp(self.clock(), UTC)
 
     def visible(self, scope: Scope) -> Iterator[DocumentRow]:
-        """Documents inside the scope."""
-        return (row for row in self.documents.values() if inside(row.document, scope))
+        """Documents of the scope's stores that its caller may know of."""
+        return (row for row in self.visible_anywhere(scope) if row.document.store_id in scope.store_ids)
 
     def visible_one(self, document_id: UUID, scope: Scope) -> DocumentRow | None:
-        """One document, when it is inside the scope."""
+        """One document of the scope's stores, when its caller may know of it."""
         row = self.documents.get(document_id)
-        return row if row is not None and inside(row.document, scope) else None
+        if row is None or row.document.store_id not in scope.store_ids:
+            return None
+        return row if self.may_know(row, scope) else None
+
+    def visible_anywhere(self, scope: Scope) -> Iterator[DocumentRow]:
+        """Documents of any store that the scope's caller may know of."""
+        return (row for row in self.documents.values() if self.may_know(row, scope))
+
+    def may_know(self, row: DocumentRow, scope: Scope) -> bool:
+        """Whether the scope's caller may know of the document, whatever its stores."""
+        return visible(row.document, self.stores[row.document.store_id], scope)
 
     def readable(self, scope: Scope) -> Iterator[DocumentRow]:
-        """Documents inside the scope that its caller may read."""
-        return (row for row in self.visible(scope) if readable(row.document, scope))
+        """Documents of the scope's stores that its caller may read."""
+        return self.visible(replace(scope, manages=False))
 
     def live_chunks(self, document: Document) -> list[Chunk]:
         """The chunks that queries see, in order."""
@@ -243,16 +269,6 @@ class MemoryDatabase:
         for key, row in list(self.vectors.items()):
             if row.document_id == document_id and doomed(row.version):
                 del self.vectors[key]
-
-
-def inside(document: Document, scope: Scope) -> bool:
-    """Whether the scope may see the document."""
-    return document.tenant_id == scope.tenant_id and document.store_id in scope.store_ids
-
-
-def readable(document: Document, scope: Scope) -> bool:
-    """Whether the document's access list, if any, names the scope's caller."""
-    return document.access is None or not scope.principals.isdisjoint(document.access)
 
 
 def page(

@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 
 from bookwheel.backends.memory.database import MemoryDatabase, page
 from bookwheel.errors import NotFoundError
+from bookwheel.rights import holds_hidden
 from bookwheel.types import File, Scope
 
 
@@ -41,7 +42,7 @@ class MemoryFiles:
         """See ports.Files."""
         return page(
             self.database.files,
-            lambda file: file.tenant_id == scope.tenant_id,
+            lambda file: file_is_there(self.database, file, scope),
             limit=limit,
             after=after,
             newest=newest,
@@ -50,8 +51,11 @@ class MemoryFiles:
     async def delete(self, file_id: UUID, *, scope: Scope, unless_used: bool = False) -> bool:
         """See ports.Files."""
         file = visible_file(self.database, file_id, scope)
-        if unless_used and any(row.document.file_id == file_id for row in self.database.documents.values()):
+        made = [row for row in self.database.documents.values() if row.document.file_id == file_id]
+        if unless_used and made:
             return False
+        if not all(self.database.may_know(row, scope) for row in made):
+            raise holds_hidden("file")
         remove_file(self.database, file)
         return True
 
@@ -79,10 +83,16 @@ class MemoryFiles:
         return {file.sha256 for file in self.database.files.values()}
 
 
+def file_is_there(database: MemoryDatabase, file: File, scope: Scope) -> bool:
+    """Whether the caller may know of a document made of it, or none is made of it."""
+    made = [row for row in database.documents.values() if row.document.file_id == file.id]
+    return file.tenant_id == scope.tenant_id and (not made or any(database.may_know(row, scope) for row in made))
+
+
 def visible_file(database: MemoryDatabase, file_id: UUID, scope: Scope) -> File:
-    """The tenant's file. Raises NotFoundError."""
+    """The file, where the caller may know of it. Raises NotFoundError."""
     file = database.files.get(file_id)
-    if file is None or file.tenant_id != scope.tenant_id:
+    if file is None or not file_is_there(database, file, scope):
         raise NotFoundError(f"No file with id file-{file_id.hex}. Upload it with POST /v1/files first.")
     return file
 

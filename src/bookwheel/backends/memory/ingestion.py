@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bookwheel.backends.memory.database import DocumentRow, Lease, MemoryDatabase
+from bookwheel.turns import Offer, Queue, Turn, costs, next_turn, share_out
 from bookwheel.types import Change, Chunk, Claim, FileStatus, Job, JobState, KeywordEntry, Scope, Space
 
 SHARD = 0  # there are no partitions here
@@ -33,14 +34,15 @@ class MemoryIngestion:
     ) -> Sequence[Claim]:
         """See ports.Ingestion."""
         free = [row for row in self.database.documents.values() if self._is_free(row, owner)]
-        free = [row for row in free if row.urgent or not urgent]
-        free.sort(key=lambda row: (not row.urgent, row.document.updated_at, row.document.id))
-        taken: list[DocumentRow] = []
-        for row in free[:limit]:
-            if taken and (row.urgent != free[0].urgent or sum(one.document.size for one in (*taken, row)) > max_bytes):
-                break
-            taken.append(row)
-        return [self._lease(row, owner, lease_seconds) for row in taken]
+        turn = next_turn(self._queues(free), clock=self.database.turn_clock, limit=limit, urgent=urgent)
+        if turn is None:
+            return []
+        taken = share_out(turn, _offers(turn, free), limit=limit, max_bytes=max_bytes)
+        for tenant_id, cost in costs(turn, taken).items():
+            begins = max(self.database.turns.get(tenant_id, 0.0), turn.clock)
+            self.database.turns[tenant_id] = begins + cost
+        self.database.turn_clock = max(self.database.turn_clock, turn.clock)
+        return [self._lease(self.database.documents[one.document_id], owner, lease_seconds) for one in taken]
 
     async def renew(self, owners: Sequence[str], *, lease_seconds: float) -> None:
         """See ports.Ingestion."""
@@ -126,11 +128,30 @@ class MemoryIngestion:
             if space_id == space.id and row.text_hash in wanted
         }
 
+    def _queues(self, free: Sequence[DocumentRow]) -> list[Queue]:
+        kinds: dict[UUID, set[bool]] = {}
+        for row in free:
+            kinds.setdefault(row.document.tenant_id, set()).add(row.urgent)
+        return [
+            Queue(
+                tenant_id=tenant_id,
+                weight=tenant.weight if (tenant := self.database.tenants.get(tenant_id)) else 1.0,
+                ends=self.database.turns.get(tenant_id, 0.0),
+                urgent=True in of_kind,
+                bulk=False in of_kind,
+            )
+            for tenant_id, of_kind in kinds.items()
+        ]
+
+    def _is_suspended(self, tenant_id: UUID) -> bool:
+        tenant = self.database.tenants.get(tenant_id)
+        return tenant is not None and tenant.suspended
+
     def _is_free(self, row: DocumentRow, owner: str) -> bool:
         now, lease = self.database.clock(), self.database.leases.get(row.document.id)
         if row.document.status is not FileStatus.IN_PROGRESS or self.database.stores[row.document.store_id].paused:
             return False
-        if row.retry_at is not None and row.retry_at > now:
+        if self._is_suspended(row.document.tenant_id) or (row.retry_at is not None and row.retry_at > now):
             return False
         return lease is None or lease.expires_at <= now or lease.owner == owner
 
@@ -200,6 +221,21 @@ class MemoryIngestion:
         self.database.remove_chunks(claim.document_id, lambda version: version == claim.version != live)
 
 
+def _offers(turn: Turn, free: Sequence[DocumentRow]) -> list[Offer]:
+    """The next documents of each of the turn's tenants, as many as it is to offer."""
+    ready = sorted((row for row in free if row.urgent is turn.urgent), key=_ready_at)
+    offers: list[Offer] = []
+    for queue, offered in zip(turn.queues, turn.slices, strict=True):
+        mine = [row.document for row in ready if row.document.tenant_id == queue.tenant_id][:offered]
+        offers += [Offer(document_id=one.id, tenant_id=one.tenant_id, size=one.size) for one in mine]
+    return offers
+
+
+def _ready_at(row: DocumentRow) -> tuple[float, UUID]:
+    since = row.document.updated_at.timestamp() if row.retry_at is None else row.retry_at
+    return since, row.document.id
+
+
 class MemoryJobs:
     """Fills ports.Jobs. There are no workers to wake: tests claim what they like."""
 
@@ -263,7 +299,7 @@ class MemoryJobs:
         return len(dropped)
 
     def _mine(self, scope: Scope) -> Sequence[DocumentRow]:
-        rows = [row for row in self.database.documents.values() if row.document.tenant_id == scope.tenant_id]
+        rows = self.database.visible_anywhere(scope)
         return [row for row in rows if not scope.store_ids or row.document.store_id in scope.store_ids]
 
     def _those(self, document_ids: Sequence[UUID], scope: Scope, states: Sequence[JobState]) -> Sequence[DocumentRow]:
@@ -283,7 +319,8 @@ class MemoryJobs:
             return JobState(row.document.status.value)
         if lease is not None and lease.expires_at > now:
             return JobState.RUNNING
-        if self.database.stores[row.document.store_id].paused:
+        tenant = self.database.tenants.get(row.document.tenant_id)
+        if self.database.stores[row.document.store_id].paused or (tenant is not None and tenant.suspended):
             return JobState.PAUSED
         return JobState.RETRYING if row.retry_at is not None and row.retry_at > now else JobState.WAITING
 
@@ -390,6 +427,8 @@ class MemoryOutbox:
                 text=chunk.piece.text,
                 title=document.title or "",
                 language=chunk.piece.language,
+                access=document.access,
+                denied=document.denied,
             )
             for chunk in self.database.live_chunks(document)
         ]

@@ -9,7 +9,7 @@ import orjson
 
 from bookwheel.backends.memory.database import Lease, MemoryDatabase
 from bookwheel.errors import NotFoundError
-from bookwheel.types import ModelResponse, ResponseEvent, Scope
+from bookwheel.types import LOCAL_CALLER, ModelResponse, ResponseEvent, Scope
 
 
 class MemoryResponses:
@@ -25,42 +25,51 @@ class MemoryResponses:
         )
         self.database.response_events[response.id] = [_stored(event) for event in events]
 
-    async def get(self, response_id: UUID, *, scope: Scope) -> ModelResponse:
+    async def get(self, response_id: UUID, *, scope: Scope, caller_id: str = LOCAL_CALLER) -> ModelResponse:
         """See ports.Responses."""
-        response = self.database.responses.get(response_id)
-        if response is None or response.tenant_id != scope.tenant_id:
+        response = self._mine(response_id, scope, caller_id)
+        if response is None:
             raise NotFoundError(f"No response with id resp_{response_id.hex}.")
         return response
 
-    async def conversation(self, response_id: UUID, *, scope: Scope, limit: int) -> Sequence[ModelResponse]:
+    async def conversation(
+        self, response_id: UUID, *, scope: Scope, limit: int, caller_id: str = LOCAL_CALLER
+    ) -> Sequence[ModelResponse]:
         """See ports.Responses."""
-        chain = [await self.get(response_id, scope=scope)]
+        chain = [await self.get(response_id, scope=scope, caller_id=caller_id)]
         while len(chain) < limit and (before := chain[-1].previous_id) is not None:
-            response = self.database.responses.get(before)
-            if response is None or response.tenant_id != scope.tenant_id:
+            response = self._mine(before, scope, caller_id)
+            if response is None:
                 break
             chain.append(response)
         return chain[::-1]
 
-    async def events(self, response_id: UUID, *, scope: Scope, after: int = -1, limit: int) -> Sequence[ResponseEvent]:
+    async def events(
+        self, response_id: UUID, *, scope: Scope, after: int = -1, limit: int, caller_id: str = LOCAL_CALLER
+    ) -> Sequence[ResponseEvent]:
         """See ports.Responses."""
-        response = self.database.responses.get(response_id)
-        if response is None or response.tenant_id != scope.tenant_id:
+        if self._mine(response_id, scope, caller_id) is None:
             return []
         told = self.database.response_events[response_id]
         return [event for event in told if event["sequence_number"] > after][:limit]
 
-    async def cancel(self, response_id: UUID, *, scope: Scope) -> ModelResponse:
+    async def cancel(self, response_id: UUID, *, scope: Scope, caller_id: str = LOCAL_CALLER) -> ModelResponse:
         """See ports.Responses."""
-        response = await self.get(response_id, scope=scope)
+        response = await self.get(response_id, scope=scope, caller_id=caller_id)
         if not response.has_ended:
             _set_body(self.database, response_id, {**response.body, "status": "cancelled"})
         return self.database.responses[response_id]
 
-    async def delete(self, response_id: UUID, *, scope: Scope) -> None:
+    async def delete(self, response_id: UUID, *, scope: Scope, caller_id: str = LOCAL_CALLER) -> None:
         """See ports.Responses."""
-        await self.get(response_id, scope=scope)
+        kept = self.database.responses.get(response_id)
+        await self.get(response_id, scope=scope, caller_id=kept.caller_id if kept and scope.manages else caller_id)
         _remove(self.database, response_id)
+
+    def _mine(self, response_id: UUID, scope: Scope, caller_id: str) -> ModelResponse | None:
+        response = self.database.responses.get(response_id)
+        whose = (scope.tenant_id, caller_id)
+        return response if response is not None and (response.tenant_id, response.caller_id) == whose else None
 
 
 class MemoryResponseRuns:

@@ -10,11 +10,12 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from bookwheel.backends.memory.database import MemoryDatabase, VectorRow, readable
+from bookwheel.backends.memory.database import MemoryDatabase, VectorRow
 from bookwheel.errors import NotFoundError
 from bookwheel.filters import chunk_values, document_values, matches, parse
 from bookwheel.ports import Vectors
-from bookwheel.types import Candidate, Change, Chunk, Claim, Document, Filter, Hit, KeywordEntry, Scope, Space
+from bookwheel.rights import store_is_open, store_is_there
+from bookwheel.types import Candidate, Change, Chunk, Claim, Document, Filter, Hit, KeywordEntry, Reach, Scope, Space
 
 K1, B = 1.2, 0.75  # BM25's usual constants
 UNSPACED = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff"  # scripts without spaces between words: each letter counts as one
@@ -40,19 +41,26 @@ class MemoryPassages:
 
     async def live_versions(self, document_ids: Sequence[UUID], *, scope: Scope) -> dict[UUID, int]:
         """See ports.Passages."""
-        readable = [row.document for row in self.database.readable(scope)]
-        live = {document.id: document.live_version for document in readable if document.live_version is not None}
+        may = [row.document for row in self.database.readable(scope)]
+        live = {document.id: document.live_version for document in may if document.live_version is not None}
         return {document_id: live[document_id] for document_id in document_ids if document_id in live}
 
     async def unknown_attributes(self, names: Sequence[str], *, scope: Scope) -> Sequence[str]:
         """See ports.Passages."""
-        known = {name for row in self.database.visible(scope) for name in row.document.attributes}
+        known = {name for row in self.database.readable(scope) for name in row.document.attributes}
         return [name for name in names if name not in known]
+
+    async def reach(self, *, scope: Scope) -> Reach:
+        """See ports.Passages."""
+        stores = [store for store in self.database.stores.values() if store.id in scope.store_ids]
+        stores = [store for store in stores if store_is_there(store, replace(scope, manages=False))]
+        opened = [store for store in stores if store_is_open(store, scope)]
+        return Reach(open=frozenset(store.id for store in opened), listed=frozenset(store.id for store in stores))
 
     async def of_document(self, document_id: UUID, *, scope: Scope) -> Sequence[Hit]:
         """See ports.Passages."""
-        row = self.database.visible_one(document_id, scope)
-        if row is None or not readable(row.document, scope):
+        row = next((row for row in self.database.readable(scope) if row.document.id == document_id), None)
+        if row is None:
             raise NotFoundError(f"No document with id doc_{document_id.hex} in this store.")
         return [_hit(chunk, row.document) for chunk in self.database.live_chunks(row.document)]
 
@@ -119,6 +127,9 @@ class MemoryVectorIndex:
         """See ports.VectorIndex."""
         return ()
 
+    async def move(self, tenant_id: UUID, *, own_partition: bool) -> None:
+        """See ports.VectorIndex: there are no partitions here."""
+
     async def ping(self) -> None:
         """See ports.VectorIndex: memory always answers."""
 
@@ -155,7 +166,7 @@ class MemoryKeywordIndex:
         return len(self.database.entries)
 
     async def search(
-        self, text: str, *, scope: Scope, limit: int, documents: Sequence[UUID] | None = None
+        self, text: str, *, scope: Scope, reach: Reach, limit: int, documents: Sequence[UUID] | None = None
     ) -> Sequence[Candidate]:
         """See ports.KeywordIndex."""
         visible = [
@@ -163,6 +174,7 @@ class MemoryKeywordIndex:
             for entry in self.database.entries.values()
             if entry.tenant_id == scope.tenant_id
             and entry.store_id in scope.store_ids
+            and _reached(entry, scope, reach)
             and (documents is None or entry.document_id in documents)
         ]
         scores = bm25(_words(text), {entry.chunk_id: _words(f"{entry.title} {entry.text}") for entry in visible})
@@ -197,6 +209,15 @@ def _test(filter: Filter | None) -> Callable[[Chunk, Document], bool]:
         return lambda _chunk, _document: True
     expression = parse(filter)
     return lambda chunk, document: matches(expression, document_values(document) | chunk_values(chunk))
+
+
+def _reached(entry: KeywordEntry, scope: Scope, reach: Reach) -> bool:
+    """Whether lists let the caller read it."""
+    if entry.access is None:
+        named = entry.store_id in reach.open
+    else:
+        named = entry.store_id in reach.listed and not scope.principals.isdisjoint(entry.access)
+    return named and scope.principals.isdisjoint(entry.denied)
 
 
 def bm25(query: Sequence[str], texts: Mapping[int, Sequence[str]]) -> dict[int, float]:
@@ -248,6 +269,7 @@ def _hit(chunk: Chunk, document: Document) -> Hit:
         sha256=document.sha256,
         attributes=document.attributes,
         access=document.access,
+        denied=document.denied,
         created_at=document.created_at,
         updated_at=document.updated_at,
         section=piece.section.ordinal if piece.section else None,

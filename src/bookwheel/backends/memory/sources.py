@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 from bookwheel.backends.memory.database import Lease, MemoryDatabase, page
 from bookwheel.errors import NotFoundError
+from bookwheel.rights import store_is_there
 from bookwheel.types import (
     FileStatus,
     Scope,
@@ -31,7 +32,7 @@ class MemorySources:
     async def create(self, draft: SourceDraft, *, scope: Scope, store: Store) -> Source:
         """See ports.Sources."""
         kept = self.database.stores.get(store.id)
-        if kept is None or kept.tenant_id != scope.tenant_id:
+        if kept is None or not store_is_there(kept, scope):
             raise NotFoundError(f"No vector store with id vs_{store.id.hex}.")
         source = Source(
             id=uuid4(),
@@ -57,7 +58,7 @@ class MemorySources:
         """See ports.Sources."""
         found = page(
             self.database.sources,
-            lambda source: source.tenant_id == scope.tenant_id,
+            lambda source: store_is_there(self.database.stores[source.store_id], scope),
             limit=limit,
             after=after,
             newest=newest,
@@ -96,7 +97,7 @@ class MemorySources:
 
     def _one(self, source_id: UUID, scope: Scope) -> Source:
         source = self.database.sources.get(source_id)
-        if source is None or source.tenant_id != scope.tenant_id:
+        if source is None or not store_is_there(self.database.stores[source.store_id], scope):
             raise _unknown(source_id)
         return source
 

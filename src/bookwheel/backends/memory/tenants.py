@@ -2,28 +2,75 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
 
 from bookwheel.backends.memory.database import AskedRow, MemoryDatabase
-from bookwheel.types import AskedQuestion, Keep, Scope, Tenant
+from bookwheel.errors import ConflictError, NotFoundError
+from bookwheel.types import AskedQuestion, Keep, Limits, Scope, Tenant
 
 
 class MemoryTenants:
-    """Fills ports.Tenants. Every tenant exists."""
+    """Fills ports.Tenants. Every tenant exists that was not removed; those that were made or changed are listed."""
 
     def __init__(self, database: MemoryDatabase) -> None:
         self.database = database
 
+    async def create(self, name: str, *, limits: Limits, weight: float = 1.0) -> Tenant:
+        """See ports.Tenants."""
+        self._free(name)
+        tenant = Tenant(id=uuid4(), name=name, generator=None, created_at=_now(), weight=weight, limits=limits)
+        self.database.tenants[tenant.id] = tenant
+        return tenant
+
     async def get(self, *, scope: Scope) -> Tenant:
         """See ports.Tenants."""
         tenant_id = scope.tenant_id
-        return self.database.tenants.get(tenant_id) or Tenant(id=tenant_id, name=tenant_id.hex, generator=None)
+        if tenant_id in self.database.gone:
+            raise NotFoundError("There is no such tenant.")
+        return self.database.tenants.get(tenant_id) or Tenant(
+            id=tenant_id, name=tenant_id.hex, generator=None, created_at=_now()
+        )
 
-    async def update(self, *, scope: Scope, generator: str | Keep | None = "keep") -> Tenant:
+    async def list(self, *, limit: int, after: UUID | None = None) -> Sequence[Tenant]:
+        """See ports.Tenants."""
+        ids = [*self.database.tenants]
+        start = ids.index(after) + 1 if after in ids else 0
+        return [self.database.tenants[one] for one in ids[start : start + limit]] if after is None or start else []
+
+    async def update(
+        self,
+        *,
+        scope: Scope,
+        name: str | None = None,
+        generator: str | Keep | None = "keep",
+        suspended: bool | None = None,
+        weight: float | None = None,
+        limits: Limits | None = None,
+    ) -> Tenant:
         """See ports.Tenants."""
         tenant = await self.get(scope=scope)
+        if name not in (None, tenant.name):
+            self._free(str(name))
+        given = {"name": name, "suspended": suspended, "weight": weight, "limits": limits}
+        changes: dict[str, Any] = {field: value for field, value in given.items() if value is not None}
         if generator != "keep":
-            tenant = self.database.tenants[tenant.id] = replace(tenant, generator=generator)
+            changes["generator"] = generator
+        if changes:
+            tenant = self.database.tenants[tenant.id] = replace(tenant, **changes)
         return tenant
+
+    async def held(self, *, scope: Scope) -> tuple[int, int]:
+        """See ports.Tenants."""
+        rows = [row.document for row in self.database.documents.values()]
+        documents = [one for one in rows if one.tenant_id == scope.tenant_id]
+        files = [one.size for one in self.database.files.values() if one.tenant_id == scope.tenant_id]
+        return len(documents), sum(one.size for one in documents) + sum(files)
+
+    def _free(self, name: str) -> None:
+        if any(tenant.name == name for tenant in self.database.tenants.values()):
+            raise ConflictError(f"There is a tenant with the name {name!r} already. Choose another.")
 
 
 class MemoryAskedQuestions:
@@ -64,3 +111,7 @@ class MemoryAskedQuestions:
         for key in old:
             del self.database.asked[key]
         return len(old)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -9,13 +9,15 @@ from tokenizers import Tokenizer
 
 from bookwheel.backends.openai.service import BrokenAnswerError, judge, open_client
 from bookwheel.errors import EmbedderUnavailableError, OverloadedError, SettingsError
+from bookwheel.limits import NoLimiter
 from bookwheel.model_url import ModelUrl, parse_model_url
-from bookwheel.ports import Vectors
+from bookwheel.ports import Limiter, Vectors
 from bookwheel.resilience import Upstream
 from bookwheel.settings import Settings
+from bookwheel.throttle import THROTTLE_OPTIONS, Throttle, open_throttle
 
 SETTING = "BOOKWHEEL_EMBEDDER_URL"
-OPTIONS = ("dimensions", "window", "revision", "hedge_seconds")
+OPTIONS = ("dimensions", "window", "revision", "hedge_seconds", *THROTTLE_OPTIONS)
 WINDOW = 512  # tokens, unless the URL says otherwise
 SPECIAL_TOKENS = 2  # of the window: models put one before and one behind
 CONCURRENCY = 8
@@ -23,18 +25,22 @@ BATCH = 64  # texts of one request
 NOTHING = "-"  # in place of a text without a word, which servers refuse
 
 
-async def open_embedder(url: str, settings: Settings, *, tokenizer: Tokenizer) -> "OpenAIEmbedder":
+async def open_embedder(
+    url: str, settings: Settings, *, tokenizer: Tokenizer, limiter: Limiter | None = None
+) -> "OpenAIEmbedder":
     """The embedder of `openai:https://HOST/v1?model=NAME`.
 
     `tokenizer` counts in place of the model's own. `&dimensions=384` says how long the vectors are; without it a text
     is embedded to see, and the server must answer. `&window=`: tokens that the model reads at once, `&revision=`:
     change it when the model behind the name changes, `&hedge_seconds=`: ask a second time when there is no answer by
-    then. Raises SettingsError, EmbedderUnavailableError.
+    then, `&requests_per_minute=`, `&tokens_per_minute=`: the pace that all processes keep together. Raises
+    SettingsError, EmbedderUnavailableError.
     """
     model = parse_model_url(url, setting=SETTING, options=OPTIONS)
     seconds = settings.upstream_timeout_seconds
-    client = open_client(model, settings.openai_api_key.get_secret_value(), seconds=seconds)
-    embedder = OpenAIEmbedder(client, model, tokenizer=tokenizer, seconds=seconds)
+    client = open_client(model, settings, seconds=seconds)
+    throttle = open_throttle(model, limiter or NoLimiter(), name=f"openai:{model.model}", setting=SETTING)
+    embedder = OpenAIEmbedder(client, model, tokenizer=tokenizer, seconds=seconds, throttle=throttle)
     await embedder.learn_dimensions()
     return embedder
 
@@ -42,7 +48,15 @@ async def open_embedder(url: str, settings: Settings, *, tokenizer: Tokenizer) -
 class OpenAIEmbedder:
     """Fills the Embedder port."""
 
-    def __init__(self, client: openai.AsyncOpenAI, url: ModelUrl, *, tokenizer: Tokenizer, seconds: float) -> None:
+    def __init__(
+        self,
+        client: openai.AsyncOpenAI,
+        url: ModelUrl,
+        *,
+        tokenizer: Tokenizer,
+        seconds: float,
+        throttle: Throttle | None = None,
+    ) -> None:
         self.model = url.model
         self.revision = url.options.get("revision") or "1"
         self.dimensions = int(_number(url, "dimensions") or 0)  # 0 until it is learnt
@@ -57,6 +71,7 @@ class OpenAIEmbedder:
             unavailable=EmbedderUnavailableError,
             deadline_seconds=seconds,
             concurrency=CONCURRENCY,
+            throttle=throttle,
         )
 
     async def learn_dimensions(self) -> None:
@@ -106,7 +121,11 @@ class OpenAIEmbedder:
     async def _request(self, texts: Sequence[str]) -> Vectors:
         """The server's vectors. Raises EmbedderUnavailableError, also when the server takes no more requests."""
         try:
-            return await self._upstream.call(lambda: self._ask(texts), hedge_after=self._hedge_after)
+            return await self._upstream.call(
+                lambda: self._ask(texts),
+                hedge_after=self._hedge_after,
+                tokens=lambda: sum(self.token_counts(texts)) + SPECIAL_TOKENS * len(texts),
+            )
         except OverloadedError as error:
             raise EmbedderUnavailableError(error.message, retry_after=error.retry_after) from error
 

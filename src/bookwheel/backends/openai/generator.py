@@ -11,13 +11,16 @@ from openai.types.chat import ChatCompletionChunk
 
 from bookwheel.backends.openai.service import BrokenAnswerError, RefusedAnswerError, judge, open_client, said_by
 from bookwheel.errors import GeneratorUnavailableError
+from bookwheel.limits import NoLimiter
 from bookwheel.model_url import parse_model_url
-from bookwheel.ports import LengthReachedError
-from bookwheel.prompt import Count, Messages, unless_not_found, write_messages
+from bookwheel.ports import LengthReachedError, Limiter
+from bookwheel.prompt import Count, Messages, token_count, unless_not_found, write_messages
 from bookwheel.resilience import Upstream
 from bookwheel.settings import Settings
+from bookwheel.throttle import THROTTLE_OPTIONS, Throttle, open_throttle
 from bookwheel.types import Prompt
 
+SETTING = "BOOKWHEEL_GENERATOR_URL"
 PING_SECONDS = 5.0
 DRAIN_SECONDS = 0.1  # for what a server sends after the last word
 # What some servers refuse. Each has another way, or does without.
@@ -26,12 +29,14 @@ OPTIONAL = ("max_completion_tokens", "temperature", "response_format")
 Chunks = openai.AsyncStream[ChatCompletionChunk]
 
 
-def open_generator(url: str, settings: Settings, *, count: Count) -> "OpenAIGenerator":
-    """The generator of `openai:https://HOST/v1?model=NAME`; `count` counts the tokens of passages. Raises
-    SettingsError."""
-    model = parse_model_url(url, setting="BOOKWHEEL_GENERATOR_URL")
-    client = open_client(model, settings.openai_api_key.get_secret_value(), seconds=settings.generator_timeout_seconds)
-    return OpenAIGenerator(client, model=model.model, settings=settings, count=count)
+def open_generator(url: str, settings: Settings, *, count: Count, limiter: Limiter | None = None) -> "OpenAIGenerator":
+    """The generator of `openai:https://HOST/v1?model=NAME`; `count` counts the tokens of passages.
+    `&requests_per_minute=` and `&tokens_per_minute=` are the pace that all processes keep together, by `limiter`.
+    Raises SettingsError."""
+    model = parse_model_url(url, setting=SETTING, options=THROTTLE_OPTIONS)
+    throttle = open_throttle(model, limiter or NoLimiter(), name=f"openai:{model.model}", setting=SETTING)
+    client = open_client(model, settings, seconds=settings.generator_timeout_seconds)
+    return OpenAIGenerator(client, model=model.model, settings=settings, count=count, throttle=throttle)
 
 
 class OpenAIGenerator:
@@ -39,7 +44,15 @@ class OpenAIGenerator:
 
     writes_json = True
 
-    def __init__(self, client: openai.AsyncOpenAI, *, model: str, settings: Settings, count: Count) -> None:
+    def __init__(
+        self,
+        client: openai.AsyncOpenAI,
+        *,
+        model: str,
+        settings: Settings,
+        count: Count,
+        throttle: Throttle | None = None,
+    ) -> None:
         self.model = model
         self._client = client
         self._count = count
@@ -53,6 +66,7 @@ class OpenAIGenerator:
             deadline_seconds=settings.generator_timeout_seconds,
             stall_seconds=settings.generator_stall_seconds,
             concurrency=settings.generator_concurrency,
+            throttle=throttle,
         )
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[str, None]:
@@ -61,9 +75,11 @@ class OpenAIGenerator:
             return
         messages = write_messages(prompt, count=self._count, context_tokens=self._context_tokens)
         ends = list[str]()
-        async with aclosing(
-            unless_not_found(self._upstream.stream(lambda: self._pieces(prompt, messages, ends)))
-        ) as pieces:
+        told = self._upstream.stream(
+            lambda: self._pieces(prompt, messages, ends),
+            tokens=lambda: token_count(messages, prompt, count=self._count),
+        )
+        async with aclosing(unless_not_found(told)) as pieces:
             async for text in pieces:
                 yield text
         if "length" in ends:

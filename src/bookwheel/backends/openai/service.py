@@ -8,6 +8,8 @@ import openai
 from bookwheel.errors import SettingsError, UnavailableError
 from bookwheel.model_url import ModelUrl
 from bookwheel.resilience import Failure, http_failure
+from bookwheel.settings import Settings
+from bookwheel.tls import upstream_context
 
 OWN_ADDRESS = "https://api.openai.com/v1"
 NO_KEY = "none"  # the client wants some key; servers on one's own machines mostly want none
@@ -29,9 +31,10 @@ class RefusedAnswerError(Exception):
     """The server will not answer this request; the message says why."""
 
 
-def open_client(url: ModelUrl, key: str, *, seconds: float) -> openai.AsyncOpenAI:
+def open_client(url: ModelUrl, settings: Settings, *, seconds: float) -> openai.AsyncOpenAI:
     """A client that tries once and waits so long for every byte. Raises SettingsError when there is no key for
     OpenAI's own service."""
+    key, trust = settings.openai_api_key.get_secret_value(), upstream_context(settings)
     if not key and not url.address:
         raise SettingsError("BOOKWHEEL_OPENAI_API_KEY is not set. Set it, or name a server of your own in the URL.")
     return openai.AsyncOpenAI(
@@ -39,6 +42,7 @@ def open_client(url: ModelUrl, key: str, *, seconds: float) -> openai.AsyncOpenA
         base_url=url.address or OWN_ADDRESS,
         max_retries=0,
         timeout=openai.Timeout(seconds, connect=min(seconds, CONNECT_SECONDS)),
+        http_client=openai.DefaultAsyncHttpxClient(verify=trust) if trust else None,
     )
 
 

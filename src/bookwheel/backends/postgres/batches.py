@@ -5,8 +5,10 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
+from bookwheel.backends.postgres.access_sql import Where, store_visible, visible
 from bookwheel.backends.postgres.database import Connection, Database, rows
-from bookwheel.backends.postgres.documents import SELECT, call_for, document_of, put_documents
+from bookwheel.backends.postgres.document_puts import call_for, put_documents
+from bookwheel.backends.postgres.document_rows import SELECT, document_of
 from bookwheel.backends.postgres.jobs import cancel_documents
 from bookwheel.backends.postgres.stores import page
 from bookwheel.errors import NotFoundError
@@ -18,13 +20,14 @@ INSERT INTO file_batch_documents (batch_id, document_id, version)
 SELECT %s, u.id, u.version FROM unnest(%s::uuid[], %s::integer[]) AS u (id, version)
 """
 
-VISIBLE = "id = %(id)s AND tenant_id = %(tenant)s AND store_id = ANY(%(stores)s)"
-
 # As an array: a join could be planned as a walk through all that waits.
 MEMBERS = "d.id = ANY(ARRAY(SELECT document_id FROM file_batch_documents WHERE batch_id = %s))"
 
-BATCH = f"SELECT id, tenant_id, store_id, created_at, cancelled_at IS NOT NULL FROM file_batches WHERE {VISIBLE}"
-COUNTS = f"SELECT d.status, count(*) FROM documents d WHERE {MEMBERS} GROUP BY d.status"
+BATCH = """
+SELECT b.id, b.tenant_id, b.store_id, b.created_at, b.cancelled_at IS NOT NULL
+FROM file_batches b JOIN stores s ON s.id = b.store_id WHERE b.id = %s AND s.id = ANY(%s) AND {visible}
+"""
+COUNTS = f"SELECT d.status, count(*) FROM documents d WHERE {MEMBERS} AND {{visible}} GROUP BY d.status"
 
 # Only what is still at the version that the batch put: a newer one is somebody else's work.
 OWN_WORK = """
@@ -71,12 +74,11 @@ class PostgresBatches:
     ) -> list[Document]:
         """See ports.Batches."""
         await self.get(batch_id, scope=scope)
-        condition = MEMBERS
-        parameters: list[Any] = [batch_id]
+        wanted = Where(MEMBERS, [batch_id]) & visible(scope)
         if status is not None:  # not the condition of an index: the ids are given
-            condition, parameters = f"{condition} AND d.status || '' = %s", [batch_id, status.value]
+            wanted &= Where("d.status || '' = %s", [status.value])
         query, parameters = page(
-            SELECT, condition, parameters, alias="d", table="documents", after=after, newest=newest
+            SELECT, wanted.sql, wanted.values, alias="d", table="documents", after=after, newest=newest
         )
         return [document_of(row) for row in await self.database.fetch(query, [*parameters, limit])]
 
@@ -94,11 +96,13 @@ class PostgresBatches:
 
 
 async def _batch(connection: Connection, batch_id: UUID, *, scope: Scope) -> FileBatch:
-    inside = {"id": batch_id, "tenant": scope.tenant_id, "stores": list(scope.store_ids)}
-    found: list[tuple[Any, ...]] = await rows(connection, BATCH, inside)
+    there, shown = store_visible(scope), visible(scope)
+    inside = [batch_id, list(scope.store_ids), *there.values]
+    found: list[tuple[Any, ...]] = await rows(connection, BATCH.format(visible=there.sql), inside)
     if not found:
         raise NotFoundError(f"No file batch with id vsfb_{batch_id.hex} in this store.")
-    counts = {FileStatus(status): count for status, count in await rows(connection, COUNTS, (batch_id,))}
+    counted = await rows(connection, COUNTS.format(visible=shown.sql), [batch_id, *shown.values])
+    counts = {FileStatus(status): count for status, count in counted}
     _, tenant_id, store_id, created_at, cancelled = found[0]
     return FileBatch(
         id=batch_id, tenant_id=tenant_id, store_id=store_id, created_at=created_at, cancelled=cancelled, counts=counts

@@ -54,6 +54,15 @@ SELECT m.number, m.member FROM cache_members m WHERE m.name = %(group)s AND m.nu
 ORDER BY m.number DESC LIMIT (SELECT keep FROM cache_groups WHERE name = %(group)s)
 """
 
+# Of one tenant; members go with their lists. In the order of put.
+FORGET = (
+    "DELETE FROM cache_values WHERE key IN (SELECT key FROM cache_values"
+    " WHERE split_part(key, ':', 2) = %(tenant)s ORDER BY key LIMIT %(rows)s FOR UPDATE) RETURNING 1",
+    "DELETE FROM cache_groups WHERE name IN (SELECT name FROM cache_groups"
+    " WHERE split_part(name, ':', 2) = %(tenant)s ORDER BY name LIMIT %(rows)s FOR UPDATE) RETURNING 1",
+)
+FORGET_ROWS = 5_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swept:
@@ -143,6 +152,14 @@ class PostgresCache:
         """See ports.Cache."""
         found = await self._soon(self.database.fetch(MEMBERS, {"group": group, "after": after}))
         return [(number, member) for number, member in reversed(found)]
+
+    async def forget(self, tenant: str) -> int:
+        """See ports.Cache."""
+        count = 0
+        for statement in FORGET:
+            while gone := await self._sweep_once(statement, {"tenant": tenant, "rows": FORGET_ROWS}):
+                count += len(gone)
+        return count
 
     async def sweep(self) -> int:
         """See ports.Cache."""

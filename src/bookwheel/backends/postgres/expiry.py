@@ -18,7 +18,7 @@ RETURNING id
 """
 
 OVER = """
-SELECT s.id, s.last_active_at, s.space_id, t.shard FROM stores s JOIN tenants t ON t.id = s.tenant_id
+SELECT s.id, s.last_active_at, s.space_id FROM stores s
 WHERE s.expires_after_days IS NOT NULL AND s.expired_at IS NULL
     AND s.last_active_at + s.expires_after_days * interval '1 day' <= now() - %s * interval '1 second'
 LIMIT 1 FOR UPDATE OF s SKIP LOCKED
@@ -49,8 +49,8 @@ class PostgresExpiry:
 
         async def expire_one(connection: Connection) -> bool:
             over: list[tuple[Any, ...]] = await rows(connection, OVER, (older_than_seconds,))
-            for store_id, last_active_at, space_id, shard in over:
-                await remove_contents(connection, store_id, space_id=space_id, shard=shard)
+            for store_id, last_active_at, space_id in over:
+                await remove_contents(connection, store_id, space_id=space_id)
                 await connection.execute("DELETE FROM documents WHERE store_id = %s", (store_id,))
                 await connection.execute(FORGET_SEEN.encode(), (store_id,))
                 await connection.execute(EXPIRE.encode(), (last_active_at, store_id))

@@ -4,10 +4,12 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
+from bookwheel.backends.postgres.access_sql import file_visible, visible_anywhere
 from bookwheel.backends.postgres.database import Connection, Database, rows
 from bookwheel.backends.postgres.removal import remove_documents
 from bookwheel.backends.postgres.stores import page
 from bookwheel.errors import NotFoundError
+from bookwheel.rights import holds_hidden, sees_all
 from bookwheel.types import File, Scope
 
 SELECT = """
@@ -38,38 +40,45 @@ class PostgresFiles:
         self, filename: str, *, scope: Scope, purpose: str, size: int, sha256: bytes, expires_in: int | None = None
     ) -> File:
         """See ports.Files."""
-        made = await self.database.fetch(
-            INSERT, (uuid4(), scope.tenant_id, filename, purpose, size, sha256, expires_in)
-        )
-        return _file(made[0])
+        values = uuid4(), scope.tenant_id, filename, purpose, size, sha256, expires_in
+        try:
+            return _file((await self.database.fetch(INSERT, values))[0])
+        except NotFoundError:  # the tenant has gone meanwhile: its bytes must not stay
+            async with self.database.connection() as connection:
+                await connection.execute(BURY.encode(), (sha256,))
+            raise
 
     async def get(self, file_id: UUID, *, scope: Scope) -> File:
         """See ports.Files."""
-        found = await self.database.fetch(f"{SELECT} WHERE f.id = %s AND f.tenant_id = %s", (file_id, scope.tenant_id))
+        there = file_visible(scope)
+        found = await self.database.fetch(f"{SELECT} WHERE f.id = %s AND {there.sql}", [file_id, *there.values])
         if not found:
-            raise NotFoundError(f"No file with id file-{file_id.hex}. List yours with GET /v1/files.")
+            raise _unknown(file_id)
         return _file(found[0])
 
     async def list(self, *, scope: Scope, limit: int, after: UUID | None = None, newest: bool = True) -> "list[File]":
         """See ports.Files."""
-        query, parameters = page(
-            SELECT, "f.tenant_id = %s", [scope.tenant_id], alias="f", table="files", after=after, newest=newest
-        )
+        there = file_visible(scope)
+        query, parameters = page(SELECT, there.sql, there.values, alias="f", table="files", after=after, newest=newest)
         return [_file(row) for row in await self.database.fetch(query, [*parameters, limit])]
 
     async def delete(self, file_id: UUID, *, scope: Scope, unless_used: bool = False) -> bool:
         """See ports.Files."""
 
         async def work(connection: Connection) -> bool:
+            there, shown = file_visible(scope), visible_anywhere(scope)
             found = await rows(
                 connection,
-                "SELECT sha256 FROM files WHERE id = %s AND tenant_id = %s FOR UPDATE",
-                (file_id, scope.tenant_id),
+                f"SELECT f.sha256 FROM files f WHERE f.id = %s AND {there.sql} FOR UPDATE",
+                [file_id, *there.values],
             )
             if not found:
-                raise NotFoundError(f"No file with id file-{file_id.hex}. List yours with GET /v1/files.")
+                raise _unknown(file_id)
             if unless_used and await rows(connection, "SELECT 1 FROM documents WHERE file_id = %s LIMIT 1", (file_id,)):
                 return False
+            hidden = f"SELECT 1 FROM documents d WHERE d.file_id = %s AND NOT ({shown.sql}) LIMIT 1"
+            if not sees_all(scope) and await rows(connection, hidden, [file_id, *shown.values]):
+                raise holds_hidden("file")
             await remove_file(connection, file_id, found[0][0])
             return True
 
@@ -102,6 +111,10 @@ async def remove_file(connection: Connection, file_id: UUID, sha256: bytes) -> N
     await remove_documents(connection, "d.file_id = %s", [file_id])
     await connection.execute("DELETE FROM files WHERE id = %s", (file_id,))
     await connection.execute(BURY.encode(), (sha256,))
+
+
+def _unknown(file_id: UUID) -> NotFoundError:
+    return NotFoundError(f"No file with id file-{file_id.hex}. List yours with GET /v1/files.")
 
 
 def _file(row: tuple[Any, ...]) -> File:

@@ -17,12 +17,9 @@ from psycopg.types.json import Jsonb
 
 from bookwheel.filters import KEYS, And, Comparison, Expression, Kind, Not, Or, kind_of, parse, uses_chunks
 from bookwheel.moments import moment_of
-from bookwheel.types import Filter, Scope
+from bookwheel.types import Filter
 
 Sql = tuple[str, list[Any]]
-
-#: Documents that the scope's caller may read. Takes `readable_values`.
-READABLE = "d.tenant_id = %s AND d.store_id = ANY(%s) AND (d.access IS NULL OR d.access && %s::text[])"
 
 ORDERINGS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 COLUMNS = {
@@ -57,12 +54,8 @@ class Condition:
 
     document: str = "TRUE"  #: on `d` alone
     chunk: str | None = None  #: on `c` and `d`; None when no chunk can differ from its document
-    values: list[Any] = field(default_factory=list)  #: of the document's part, then of the chunk's
-
-    @property
-    def whole(self) -> str:
-        """Both parts, where `d` and `c` are joined; where there is no chunk's part, `d` is enough."""
-        return self.document if self.chunk is None else f"{self.document} AND {self.chunk}"
+    document_values: list[Any] = field(default_factory=list)
+    chunk_values: list[Any] = field(default_factory=list)
 
 
 def condition(filter: Filter | None) -> Condition:
@@ -74,14 +67,14 @@ def condition(filter: Filter | None) -> Condition:
     document, values = _joined([part for part in parts if not uses_chunks(part)], " AND ", empty="TRUE")
     of_chunks = [part for part in parts if uses_chunks(part)]
     if not of_chunks:
-        return Condition(document=document, values=values)
+        return Condition(document=document, document_values=values)
     chunk, more = _joined(of_chunks, " AND ", empty="TRUE")
-    return Condition(document=document, chunk=chunk, values=[*values, *more])
+    return Condition(document=document, chunk=chunk, document_values=values, chunk_values=more)
 
 
-def readable_values(scope: Scope) -> list[Any]:
-    """The values of `READABLE`."""
-    return [scope.tenant_id, list(scope.store_ids), sorted(scope.principals)]
+def compiled(expression: Expression) -> Sql:
+    """One expression and its values."""
+    return _sql(expression)
 
 
 def _sql(expression: Expression) -> Sql:

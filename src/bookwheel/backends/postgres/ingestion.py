@@ -12,26 +12,22 @@ from bookwheel.backends.postgres.database import Connection, Database, rows
 from bookwheel.backends.postgres.orphans import sweep_orphans
 from bookwheel.backends.postgres.removal import Written, remove_dead_versions
 from bookwheel.backends.postgres.sections import write_sections
+from bookwheel.backends.postgres.turns import FREE, SINCE, charge, offers, ready
 from bookwheel.given import passages_of
+from bookwheel.turns import costs, next_turn, share_out
 from bookwheel.types import Chunk, Chunking, Claim, Space
 
-MANY_BYTES = 1 << 62
+CLAIM_TRIES = 8  # while others take away what is ready
 
 # Not the condition of the index of unfinished documents: where ids are given, reading all that waits would take longer.
 UNFINISHED = "d.status || '' = 'in_progress'"
 
-FREE = """
-FROM documents d JOIN stores s ON s.id = d.store_id LEFT JOIN leases l ON l.document_id = d.id
-WHERE NOT s.paused AND (d.retry_at IS NULL OR d.retry_at <= clock_timestamp())
-    AND (l.document_id IS NULL OR l.expires_at < clock_timestamp() OR l.owner = %(owner)s)
+NAMED = f"""
+SELECT d.id FROM documents d JOIN tenants t ON t.id = d.tenant_id
+WHERE d.id = ANY(%(ids)s) AND {UNFINISHED} AND NOT t.suspended
+    AND {SINCE} <= clock_timestamp() AND {FREE}
+ORDER BY d.id FOR UPDATE OF d
 """
-
-WAITING = f"{FREE} AND d.status = 'in_progress'"
-
-NAMED = f"SELECT d.id, d.size, false {FREE} AND {UNFINISHED} AND d.id = ANY(%(ids)s) ORDER BY d.id FOR UPDATE OF d"
-NEXT = f"SELECT d.id, d.size, d.urgent {WAITING} ORDER BY d.urgent DESC, d.updated_at, d.id LIMIT %(limit)s"
-NEXT_URGENT = f"SELECT d.id, d.size, d.urgent {WAITING} AND d.urgent ORDER BY d.updated_at, d.id LIMIT %(limit)s"
-SKIP_LOCKED = " FOR UPDATE OF d SKIP LOCKED"
 
 # A lease that ran out, and was not only set aside, is a death: its worker ended with the document in hand.
 LEASE = """
@@ -93,29 +89,35 @@ class PostgresIngestion:
 
     async def claim(self, document_ids: Sequence[UUID], *, owner: str, lease_seconds: float) -> list[Claim]:
         """See ports.Ingestion."""
-        return await self._claim(NAMED, {"ids": list(document_ids)}, MANY_BYTES, owner, lease_seconds)
+
+        async def work(connection: Connection) -> list[Claim]:
+            free = await rows(connection, NAMED, {"ids": list(document_ids), "owner": owner})
+            return await _lease(connection, [row[0] for row in free], owner, lease_seconds)
+
+        return await self.database.transact(work)
 
     async def claim_next(
         self, *, owner: str, lease_seconds: float, limit: int, max_bytes: int, urgent: bool
     ) -> list[Claim]:
         """See ports.Ingestion."""
-        query = (NEXT_URGENT if urgent else NEXT) + SKIP_LOCKED
-        return await self._claim(query, {"limit": limit}, max_bytes, owner, lease_seconds)
 
-    async def _claim(
-        self, query: str, parameters: dict[str, Any], max_bytes: int, owner: str, seconds: float
-    ) -> list[Claim]:
-        async def work(connection: Connection) -> list[Claim]:
-            free = await rows(connection, query, {"owner": owner, **parameters})
-            wanted = _within(free, max_bytes)
-            if not wanted:
-                return []
-            leased = await rows(connection, LEASE, {"owner": owner, "seconds": seconds, "ids": wanted})
-            deaths: dict[UUID, int] = {row[0]: row[1] for row in leased}
-            found = {row[0]: row for row in await rows(connection, CLAIMS, (list(deaths),))}
-            return [_claim(found[one], owner, deaths[one]) for one in wanted if one in found]
+        async def work(connection: Connection) -> list[Claim] | None:
+            found = await ready(connection, owner=owner)
+            turn = next_turn(found.queues, clock=found.clock, limit=limit, urgent=urgent)
+            if turn is None:
+                return None
+            offered = await offers(connection, turn, found.since, owner=owner)
+            wanted = share_out(turn, offered, limit=limit, max_bytes=max_bytes)
+            claims = await _lease(connection, [offer.document_id for offer in wanted], owner, lease_seconds)
+            leased = {claim.document_id for claim in claims}
+            await charge(connection, turn, costs(turn, [one for one in wanted if one.document_id in leased]))
+            return claims
 
-        return await self.database.transact(work)
+        for _ in range(CLAIM_TRIES):
+            claims = await self.database.transact(work)
+            if claims is None or claims:
+                return claims or []
+        return []
 
     async def renew(self, owners: Sequence[str], *, lease_seconds: float) -> None:
         """See ports.Ingestion."""
@@ -270,7 +272,7 @@ async def _unlease(connection: Connection, claims: Sequence[Claim]) -> None:
 
 def written(claim: Claim) -> Written:
     """What a claim may have stored."""
-    return Written(claim.document_id, claim.version, claim.store_id, claim.space.id, claim.shard)
+    return Written(claim.document_id, claim.version, claim.store_id, claim.space.id)
 
 
 async def _note_progress(connection: Connection, chunks: Sequence[Chunk]) -> None:
@@ -286,17 +288,14 @@ def _holders(claims: Sequence[Claim]) -> tuple[list[UUID], list[str]]:
     return [claim.document_id for claim in claims], [claim.owner for claim in claims]
 
 
-def _within(free: Sequence[tuple[Any, ...]], max_bytes: int) -> list[UUID]:
-    """The first documents whose sizes fit together; one that is larger alone, and single uploads without a bulk load
-    that they would have to wait for."""
-    wanted: list[UUID] = []
-    held = 0
-    for document_id, size, urgent in free:
-        held += size
-        if wanted and (held > max_bytes or urgent != free[0][2]):
-            break
-        wanted.append(document_id)
-    return wanted
+async def _lease(connection: Connection, wanted: Sequence[UUID], owner: str, seconds: float) -> list[Claim]:
+    """Claims of those that nobody leased meanwhile, in the order given."""
+    if not wanted:
+        return []
+    leased = await rows(connection, LEASE, {"owner": owner, "seconds": seconds, "ids": list(wanted)})
+    deaths: dict[UUID, int] = {row[0]: row[1] for row in leased}
+    found = {row[0]: row for row in await rows(connection, CLAIMS, (list(deaths),))}
+    return [_claim(found[one], owner, deaths[one]) for one in wanted if one in found]
 
 
 def _claim(row: tuple[Any, ...], owner: str, deaths: int) -> Claim:

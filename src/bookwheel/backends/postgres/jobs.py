@@ -13,8 +13,10 @@ from uuid import UUID
 from procrastinate import App, PsycopgConnector
 from procrastinate.exceptions import ConnectorException
 
+from bookwheel.backends.postgres.access_sql import visible_anywhere
 from bookwheel.backends.postgres.database import Connection, Database, rows
 from bookwheel.backends.postgres.removal import Written, remove_dead_versions, remove_documents
+from bookwheel.backends.postgres.turns import any_ready
 from bookwheel.errors import DatabaseUnavailableError
 from bookwheel.types import Job, JobState, Scope
 
@@ -44,29 +46,26 @@ DELETE FROM leases WHERE document_id IN (
     FOR UPDATE SKIP LOCKED)
 """
 
-STATE = """
+# A suspended tenant's documents wait like those of a paused store s.
+HALTED = "(s.paused OR (SELECT t.suspended FROM tenants t WHERE t.id = s.tenant_id))"
+STATE = f"""
 CASE WHEN d.status <> 'in_progress' THEN d.status WHEN l.expires_at >= clock_timestamp() THEN 'running'
-    WHEN s.paused THEN 'paused' WHEN d.retry_at > clock_timestamp() THEN 'retrying' ELSE 'waiting' END
+    WHEN {HALTED} THEN 'paused' WHEN d.retry_at > clock_timestamp() THEN 'retrying' ELSE 'waiting' END
 """
 UNFINISHED = """
 FROM documents d JOIN stores s ON s.id = d.store_id LEFT JOIN leases l ON l.document_id = d.id
 WHERE d.status = 'in_progress'
 """
-WAITING = f"""
-SELECT EXISTS (SELECT {UNFINISHED} AND d.urgent AND ({STATE}) = 'waiting'),
-    EXISTS (SELECT {UNFINISHED} AND NOT d.urgent AND ({STATE}) = 'waiting')
-"""
-
 # From the stores' counters: counting the documents of a large load takes too long.
 DEPTH = f"""
 WITH busy AS (
-    SELECT {STATE} AS state, s.paused AS paused FROM leases l JOIN documents d ON d.id = l.document_id
+    SELECT {STATE} AS state, {HALTED} AS paused FROM leases l JOIN documents d ON d.id = l.document_id
         JOIN stores s ON s.id = d.store_id WHERE d.status = 'in_progress' AND l.expires_at >= clock_timestamp()
     UNION ALL
     SELECT 'retrying', false {UNFINISHED} AND d.retry_at > clock_timestamp() AND ({STATE}) = 'retrying'
 )
-SELECT (SELECT coalesce(sum(in_progress), 0)::bigint FROM stores WHERE NOT paused),
-    (SELECT coalesce(sum(in_progress), 0)::bigint FROM stores WHERE paused),
+SELECT (SELECT coalesce(sum(in_progress), 0)::bigint FROM stores s WHERE NOT {HALTED}),
+    (SELECT coalesce(sum(in_progress), 0)::bigint FROM stores s WHERE {HALTED}),
     count(*) FILTER (WHERE state = 'running'), count(*) FILTER (WHERE state = 'running' AND paused),
     count(*) FILTER (WHERE state = 'retrying') FROM busy
 """
@@ -76,13 +75,13 @@ SELECT d.id, d.store_id, d.file_id, d.external_id, d.filename, d.version, d.live
     d.retry_at, CASE WHEN l.expires_at >= clock_timestamp() THEN l.owner END, coalesce(l.chunks_written, 0),
     d.error_code, coalesce(d.error_message, d.trouble), d.updated_at
 FROM documents d JOIN stores s ON s.id = d.store_id LEFT JOIN leases l ON l.document_id = d.id
-WHERE d.status <> 'completed' AND d.tenant_id = %(tenant)s AND (%(every)s OR d.store_id = ANY(%(stores)s))
+WHERE d.status <> 'completed' AND (%(every)s OR d.store_id = ANY(%(stores)s)) AND {{visible}}
     AND (%(after)s::uuid IS NULL OR (d.updated_at, d.id) > (SELECT updated_at, id FROM documents WHERE id = %(after)s))
     AND (%(state)s::text IS NULL OR ({STATE}) = %(state)s)
 ORDER BY d.updated_at, d.id LIMIT %(limit)s
 """
 
-MINE = "d.id = ANY(%(ids)s) AND d.tenant_id = %(tenant)s AND (%(every)s OR d.store_id = ANY(%(stores)s))"
+MINE = "d.id = ANY(%(ids)s) AND (%(every)s OR d.store_id = ANY(%(stores)s)) AND {visible}"
 
 RETRY = f"""
 UPDATE documents d SET status = 'in_progress', urgent = true, attempts = 0, retry_at = NULL, trouble = NULL,
@@ -94,9 +93,9 @@ RETURNING d.id
 CANCEL = f"""
 UPDATE documents d SET status = 'cancelled', retry_at = NULL, error_code = 'cancelled',
     error_message = 'Cancelled before it was finished. Retry the job, or put the document again.', updated_at = now()
-FROM stores s, tenants t
-WHERE s.id = d.store_id AND t.id = d.tenant_id AND {MINE} AND d.status || '' = 'in_progress'
-RETURNING d.id, d.version, d.store_id, s.space_id, t.shard
+FROM stores s
+WHERE s.id = d.store_id AND {MINE} AND d.status || '' = 'in_progress'
+RETURNING d.id, d.version, d.store_id, s.space_id
 """
 
 # An empty hash: whatever is put next is a change, since the newest version's bytes never went live.
@@ -113,7 +112,7 @@ async def call_workers(connection: Connection, *, urgent: bool) -> None:
 
 async def cancel_documents(connection: Connection, document_ids: Sequence[UUID], *, scope: Scope) -> int:
     """End unfinished jobs in the caller's transaction; returns how many."""
-    ended = await rows(connection, CANCEL, {**_inside(scope), "ids": sorted(document_ids)})
+    ended = await rows(connection, *_mine(CANCEL, document_ids, scope))
     await remove_dead_versions(connection, [Written(*row) for row in ended])
     return len(ended)
 
@@ -130,12 +129,10 @@ class PostgresJobs:
         async def work(connection: Connection) -> bool:
             await connection.execute(FORGET_DEAD.encode(), (WORKER_SILENCE_SECONDS,))
             await connection.execute(FORGET_LEASES.encode())
-            single, bulk = (await rows(connection, WAITING))[0]
-            if single:
-                await call_workers(connection, urgent=True)
-            if bulk:
-                await call_workers(connection, urgent=False)
-            return bool(single or bulk)
+            waiting = [urgent for urgent in (True, False) if await any_ready(connection, urgent=urgent)]
+            for urgent in waiting:
+                await call_workers(connection, urgent=urgent)
+            return bool(waiting)
 
         return await self.database.transact(work)
 
@@ -154,14 +151,15 @@ class PostgresJobs:
         self, *, scope: Scope, state: JobState | None = None, limit: int, after: UUID | None = None
     ) -> "list[Job]":
         """See ports.Jobs."""
-        parameters = {**_inside(scope), "state": state, "limit": limit, "after": after}
-        return [_job(row) for row in await self.database.fetch(JOBS, parameters)]
+        query, parameters = _mine(JOBS, (), scope)
+        wanted = {"state": state, "limit": limit, "after": after}
+        return [_job(row) for row in await self.database.fetch(query, {**parameters, **wanted})]
 
     async def retry(self, document_ids: Sequence[UUID], *, scope: Scope) -> int:
         """See ports.Jobs."""
 
         async def work(connection: Connection) -> int:
-            again = await rows(connection, RETRY, {**_inside(scope), "ids": sorted(document_ids)})
+            again = await rows(connection, *_mine(RETRY, document_ids, scope))
             await connection.execute("DELETE FROM leases WHERE document_id = ANY(%s)", ([row[0] for row in again],))
             await call_workers(connection, urgent=True)
             return len(again)
@@ -180,10 +178,9 @@ class PostgresJobs:
         """See ports.Jobs."""
 
         async def work(connection: Connection) -> int:
-            parameters = {**_inside(scope), "ids": sorted(document_ids)}
-            back = await rows(connection, GO_BACK, parameters)
-            condition = f"{MINE} AND d.status IN ('failed', 'cancelled')"
-            return len(back) + await remove_documents(connection, condition, parameters)
+            back = await rows(connection, *_mine(GO_BACK, document_ids, scope))
+            doomed = _mine(f"{MINE} AND d.status IN ('failed', 'cancelled')", document_ids, scope)
+            return len(back) + await remove_documents(connection, *doomed)
 
         return await self.database.transact(work)
 
@@ -229,8 +226,11 @@ def _translated() -> Iterator[None]:
         raise DatabaseUnavailableError from error
 
 
-def _inside(scope: Scope) -> dict[str, Any]:
-    return {"tenant": scope.tenant_id, "every": not scope.store_ids, "stores": list(scope.store_ids)}
+def _mine(query: str, document_ids: Sequence[UUID], scope: Scope) -> tuple[str, dict[str, Any]]:
+    """The query on documents that the scope may know of, and its values."""
+    visible, values = visible_anywhere(scope).named()
+    inside = {"ids": sorted(document_ids), "every": not scope.store_ids, "stores": list(scope.store_ids)}
+    return query.format(visible=visible), {**values, **inside}
 
 
 def _job(row: tuple[Any, ...]) -> Job:

@@ -1,20 +1,35 @@
 """Numbered SQL migrations, applied once each, in order, under one lock."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID
 
-import psycopg
 from procrastinate.schema import SchemaManager
 from psycopg import AsyncConnection, errors
 from psycopg.rows import TupleRow
 
-from bookwheel.backends.postgres.database import translated
+from bookwheel.backends.postgres.database import (
+    ACT_FOR,
+    EVERYBODY,
+    LOGIN_ROLE,
+    MAY_TAKE_ROLE,
+    WALLED_ROLE,
+    rows,
+    translated,
+)
+from bookwheel.backends.postgres.shards import SHARDS, shard_of
 from bookwheel.errors import SettingsError
 from bookwheel.types import Space
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+# Whether policies bind who logs in: not superusers, and owners only where they are forced upon them.
+BINDS = """
+SELECT coalesce(bool_and(c.relrowsecurity AND c.relforcerowsecurity), false) AND NOT (
+    SELECT r.rolsuper OR r.rolbypassrls FROM pg_roles r WHERE r.rolname = session_user)
+FROM pg_class c WHERE c.oid = to_regclass('documents')
+"""
 LOCK = 7304  # an arbitrary number that all Bookwheel processes share
-SHARDS = 8  # partitions of each vector table to begin with; large tenants get one of their own
 
 
 async def migrate(url: str) -> list[str]:
@@ -22,9 +37,7 @@ async def migrate(url: str) -> list[str]:
 
     Raises DatabaseUnavailableError, or SettingsError when pgvector is missing or may not be installed.
     """
-    with translated():
-        connection = await AsyncConnection.connect(url, autocommit=True)
-    async with connection:
+    async with _connected(url) as connection:
         await connection.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
         await connection.execute(
             "CREATE TABLE IF NOT EXISTS migrations (name text PRIMARY KEY, applied_at timestamptz DEFAULT now())"
@@ -34,6 +47,16 @@ async def migrate(url: str) -> list[str]:
         for name, sql in pending:
             await _apply(connection, name, sql)
     return [name for name, _ in pending]
+
+
+@asynccontextmanager
+async def _connected(url: str) -> AsyncIterator[AsyncConnection[TupleRow]]:
+    """A connection of its own that acts for all tenants. Raises DatabaseUnavailableError."""
+    with translated():
+        connection = await AsyncConnection.connect(url, autocommit=True)
+    async with connection:
+        await connection.execute(ACT_FOR, (EVERYBODY, LOGIN_ROLE))
+        yield connection
 
 
 def _available() -> list[tuple[str, str]]:
@@ -53,6 +76,14 @@ async def _apply(connection: AsyncConnection[TupleRow], name: str, sql: str) -> 
         ) from error
 
 
+async def wall_stands(url: str) -> bool:
+    """Whether row security binds those who act for a tenant (migration 0018). Raises DatabaseUnavailableError."""
+    async with _connected(url) as connection:
+        ((takes_role,),) = await rows(connection, MAY_TAKE_ROLE, (WALLED_ROLE,))
+        ((binds,),) = await rows(connection, BINDS)
+    return bool(takes_role or binds)
+
+
 async def ensure_space(url: str, *, model: str, revision: str, dimensions: int) -> Space:
     """The embedding space with its vector table, made when it is new. Raises DatabaseUnavailableError."""
     with translated():
@@ -60,7 +91,7 @@ async def ensure_space(url: str, *, model: str, revision: str, dimensions: int) 
 
 
 async def _ensure_space(url: str, model: str, revision: str, dimensions: int) -> Space:
-    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection, connection.transaction():
+    async with _connected(url) as connection, connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
         found = await connection.execute(
             "SELECT id FROM spaces WHERE (model, revision, dimensions) = (%s, %s, %s)", (model, revision, dimensions)
@@ -75,8 +106,9 @@ async def _ensure_space(url: str, model: str, revision: str, dimensions: int) ->
         assert row is not None  # noqa: S101 - RETURNING gives a row
         space = Space(id=row[0], model=model, revision=revision, dimensions=dimensions)
         await connection.execute(vector_table(space).encode())
-        for shard in range(SHARDS):
-            await connection.execute(vector_partition(space, shard).encode())
+        owned = await (await connection.execute("SELECT shard FROM own_partitions")).fetchall()
+        for shard in (*range(SHARDS), *(row[0] for row in owned)):
+            await ensure_partition(connection, space, shard)
     return space
 
 
@@ -99,17 +131,23 @@ def vector_table(space: Space) -> str:
     """
 
 
-def vector_partition(space: Space, shard: int) -> str:
-    """SQL of one partition."""
-    return (
-        f"CREATE TABLE IF NOT EXISTS vectors_{space.id}_{shard} PARTITION OF vectors_{space.id} FOR VALUES IN ({shard})"
-    )
+async def ensure_partition(connection: AsyncConnection[TupleRow], space: Space, shard: int) -> None:
+    """Make one partition where there is none. It is attached when it is made: that waits for no search and no write."""
+    table, name = f"vectors_{space.id}", f"vectors_{space.id}_{shard}"
+    found = await connection.execute("SELECT FROM pg_inherits WHERE inhrelid = to_regclass(%s)", (name,))
+    if await found.fetchone() is not None:
+        return
+    for statement in (
+        f"CREATE TABLE IF NOT EXISTS {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING STORAGE)",
+        f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES IN ({shard})",
+    ):
+        await connection.execute(statement.encode())
 
 
 async def register_tenant(url: str, tenant_id: UUID, name: str) -> None:
     """Make a tenant known; its shard follows from its id. Idempotent."""
-    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+    async with _connected(url) as connection:
         await connection.execute(
             "INSERT INTO tenants (id, name, shard) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
-            (tenant_id, name, tenant_id.int % SHARDS),
+            (tenant_id, name, shard_of(tenant_id)),
         )

@@ -9,7 +9,8 @@ from bookwheel.types import Change, KeywordEntry, Scope
 
 SIZES = "SELECT id, chunk_count FROM documents WHERE id = ANY(%s) AND live_version IS NOT NULL"
 ENTRIES = """
-SELECT c.id, d.tenant_id, d.store_id, d.id, c.version, c.text, coalesce(d.title, ''), c.language
+SELECT c.id, d.tenant_id, d.store_id, d.id, c.version, c.text, coalesce(d.title, ''), c.language,
+    d.access, d.denied
 FROM documents d JOIN chunks c ON c.document_id = d.id AND c.version = d.live_version
 WHERE d.id = ANY(%s) AND c.ordinal >= %s AND c.ordinal < %s
 """
@@ -126,6 +127,8 @@ def _entry(row: tuple[Any, ...]) -> KeywordEntry:
         text=row[5],
         title=row[6],
         language=row[7],
+        access=None if row[8] is None else tuple(row[8]),
+        denied=tuple(row[9] or ()),
     )
 
 

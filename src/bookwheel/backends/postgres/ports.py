@@ -4,14 +4,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from bookwheel.backends.postgres.audit import PostgresAuditLog, PostgresKeyUses
 from bookwheel.backends.postgres.batches import PostgresBatches
 from bookwheel.backends.postgres.database import Database
+from bookwheel.backends.postgres.departures import PostgresDepartures, PostgresReceipts
 from bookwheel.backends.postgres.documents import PostgresDocuments
 from bookwheel.backends.postgres.expiry import PostgresExpiry
+from bookwheel.backends.postgres.exports import PostgresExports
 from bookwheel.backends.postgres.files import PostgresFiles
 from bookwheel.backends.postgres.idempotency import PostgresIdempotencyKeys
 from bookwheel.backends.postgres.ingestion import PostgresIngestion
 from bookwheel.backends.postgres.jobs import PostgresJobs
+from bookwheel.backends.postgres.keys import PostgresKeys
 from bookwheel.backends.postgres.outbox import PostgresOutbox
 from bookwheel.backends.postgres.passages import PostgresPassages
 from bookwheel.backends.postgres.responses import PostgresResponseRuns, PostgresResponses
@@ -37,6 +41,12 @@ def postgres_ports(database: Database) -> dict[str, Any]:
     """Arguments of `Ports`, all over one pool."""
     return {
         "tenants": PostgresTenants(database),
+        "keys": PostgresKeys(database),
+        "audit": PostgresAuditLog(database),
+        "key_uses": PostgresKeyUses(database),
+        "departures": PostgresDepartures(database),
+        "receipts": PostgresReceipts(database),
+        "exports": PostgresExports(database),
         "asked": PostgresAskedQuestions(database),
         "stores": PostgresStores(database),
         "files": PostgresFiles(database),

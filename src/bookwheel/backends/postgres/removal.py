@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from bookwheel.backends.postgres.database import Connection, rows
+from bookwheel.backends.postgres.shards import hold_shards
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 
@@ -23,13 +24,12 @@ HOLD = "SELECT count(*) FROM (SELECT FROM documents WHERE store_id = %s ORDER BY
 
 
 class Written(NamedTuple):
-    """A document version and where its chunks and vectors are."""
+    """A document version and whose it is."""
 
     document_id: UUID
     version: int
     store_id: UUID
     space_id: int
-    shard: int
 
 
 async def remove_dead_versions(connection: Connection, versions: Sequence[Written]) -> None:
@@ -45,15 +45,17 @@ async def remove_dead_versions(connection: Connection, versions: Sequence[Writte
     await connection.execute(f"DELETE FROM chunks{dead}".encode(), pairs)
     await connection.execute(f"DELETE FROM sections{dead}".encode(), pairs)
     await connection.execute(f"DELETE FROM bodies{older}{WANTED_BODY}".encode(), pairs)
-    for space_id, shard in {(one.space_id, one.shard) for one in versions}:
-        group = [one for one in versions if (one.space_id, one.shard) == (space_id, shard)]
+    shards = await hold_shards(connection, {one.store_id for one in versions})
+    for space_id in {one.space_id for one in versions}:
+        group = [one for one in versions if one.space_id == space_id and one.store_id in shards]
+        stores = {one.store_id for one in group}
         await connection.execute(
-            f"DELETE FROM vectors_{int(space_id)}{dead} AND x.shard = %s AND x.store_id = ANY(%s)".encode(),
+            f"DELETE FROM vectors_{int(space_id)}{dead} AND x.shard = ANY(%s) AND x.store_id = ANY(%s)".encode(),
             (
                 [one.document_id for one in group],
                 [one.version for one in group],
-                shard,
-                list({one.store_id for one in group}),
+                list({shard for store in stores for shard in shards[store].held}),
+                list(stores),
             ),
         )
 
@@ -62,8 +64,8 @@ async def remove_documents(connection: Connection, condition: str, parameters: P
     """Delete documents with their chunks, vectors and bodies, and tell the outbox; returns how many."""
     doomed = await rows(
         connection,
-        "SELECT d.id, d.tenant_id, d.store_id, d.version, s.space_id, t.shard FROM documents d"
-        " JOIN stores s ON s.id = d.store_id JOIN tenants t ON t.id = d.tenant_id"
+        "SELECT d.id, d.tenant_id, d.store_id, d.version, s.space_id FROM documents d"
+        " JOIN stores s ON s.id = d.store_id"
         f" WHERE {condition} ORDER BY d.id FOR UPDATE OF d",
         parameters,
     )
@@ -72,11 +74,13 @@ async def remove_documents(connection: Connection, condition: str, parameters: P
     ids = [row[0] for row in doomed]
     await connection.execute("DELETE FROM chunks WHERE document_id = ANY(%s)", (ids,))
     await connection.execute("DELETE FROM sections WHERE document_id = ANY(%s)", (ids,))
-    for space_id, shard in {(row[4], row[5]) for row in doomed}:
+    shards = await hold_shards(connection, {row[2] for row in doomed})
+    for space_id in {row[4] for row in doomed}:
+        stores = {row[2] for row in doomed if row[4] == space_id}
         await connection.execute(
             f"DELETE FROM vectors_{int(space_id)}"
-            " WHERE shard = %s AND store_id = ANY(%s) AND document_id = ANY(%s)".encode(),
-            (shard, list({row[2] for row in doomed}), ids),
+            " WHERE shard = ANY(%s) AND store_id = ANY(%s) AND document_id = ANY(%s)".encode(),
+            (list({shard for store in stores for shard in shards[store].held}), list(stores), ids),
         )
     await connection.execute("DELETE FROM documents WHERE id = ANY(%s)", (ids,))
     await connection.execute(
@@ -95,15 +99,16 @@ async def remove_documents(connection: Connection, condition: str, parameters: P
     return len(ids)
 
 
-async def remove_contents(connection: Connection, store_id: UUID, *, space_id: int, shard: int) -> None:
+async def remove_contents(connection: Connection, store_id: UUID, *, space_id: int) -> None:
     """Delete what hangs on the documents of a store and tell the outbox; the documents go next, however many.
 
     They are held first: a worker that is writing chunks of one is waited for, so that none are left behind."""
     await rows(connection, HOLD, (store_id,))
+    shards = (await hold_shards(connection, [store_id]))[store_id]
     for statement in (
         "DELETE FROM chunks c USING documents d WHERE d.store_id = %s AND c.document_id = d.id",
         "DELETE FROM sections c USING documents d WHERE d.store_id = %s AND c.document_id = d.id",
-        f"DELETE FROM vectors_{int(space_id)} WHERE store_id = %s AND shard = {int(shard)}",
+        f"DELETE FROM vectors_{int(space_id)} WHERE store_id = %s AND shard IN ({', '.join(map(str, shards.held))})",
     ):
         await connection.execute(statement.encode(), (store_id,))
     # Last, for the outbox is everybody's: its lock must not be held while much is deleted.

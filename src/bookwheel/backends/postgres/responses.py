@@ -5,29 +5,36 @@ from typing import Any
 from uuid import UUID
 
 import orjson
+from psycopg.types.json import Jsonb
 
 from bookwheel.backends.postgres.database import Connection, Database, rows
 from bookwheel.errors import NotFoundError
-from bookwheel.types import ModelResponse, ResponseEvent, Scope
+from bookwheel.types import LOCAL_CALLER, ModelResponse, ResponseEvent, Scope
 
-COLUMNS = "r.id, r.tenant_id, r.principals, r.previous_id, r.request, r.body, r.background, r.created_at, r.attempts"
-ONE = f"SELECT {COLUMNS} FROM responses r WHERE r.id = %s AND r.tenant_id = %s"
+COLUMNS = (
+    "r.id, r.tenant_id, r.principals, r.previous_id, r.request, r.body, r.background, r.created_at, r.attempts,"
+    " r.caller_id, r.granted, r.rule"
+)
+MINE = "r.id = %s AND r.tenant_id = %s AND r.caller_id = %s"
+ONE = f"SELECT {COLUMNS} FROM responses r WHERE {MINE}"
 CREATE = """
-INSERT INTO responses (id, tenant_id, principals, previous_id, request, body, status, background, created_at)
-VALUES (%s, %s, %s, %s, %s::json, %s::json, %s, %s, %s)
+INSERT INTO responses (id, tenant_id, principals, previous_id, request, body, status, background, created_at,
+    caller_id, granted, rule)
+VALUES (%s, %s, %s, %s, %s::json, %s::json, %s, %s, %s, %s, %s, %s)
 """
 CHAIN = f"""
 WITH RECURSIVE chain AS (
-    SELECT {COLUMNS}, 1 AS place FROM responses r WHERE r.id = %(id)s AND r.tenant_id = %(tenant)s
+    SELECT {COLUMNS}, 1 AS place FROM responses r
+    WHERE r.id = %(id)s AND r.tenant_id = %(tenant)s AND r.caller_id = %(caller)s
     UNION ALL
     SELECT {COLUMNS}, c.place + 1 FROM chain c JOIN responses r ON r.id = c.previous_id
-    WHERE r.tenant_id = %(tenant)s AND c.place < %(limit)s
+    WHERE r.tenant_id = %(tenant)s AND r.caller_id = %(caller)s AND c.place < %(limit)s
 )
 SELECT r.* FROM chain r ORDER BY r.place DESC
 """
-EVENTS = """
+EVENTS = f"""
 SELECT e.event FROM response_events e JOIN responses r ON r.id = e.response_id
-WHERE r.id = %s AND r.tenant_id = %s AND e.number > %s ORDER BY e.number LIMIT %s
+WHERE {MINE} AND e.number > %s ORDER BY e.number LIMIT %s
 """
 APPEND = """
 INSERT INTO response_events (response_id, number, event)
@@ -82,6 +89,9 @@ class PostgresResponses:
             response.status,
             response.background,
             response.created_at,
+            response.caller_id,
+            None if response.granted is None else list(response.granted),
+            None if response.rule is None else Jsonb(dict(response.rule)),
         )
 
         async def work(connection: Connection) -> None:
@@ -90,42 +100,50 @@ class PostgresResponses:
 
         await self.database.transact(work)
 
-    async def get(self, response_id: UUID, *, scope: Scope) -> ModelResponse:
+    async def get(self, response_id: UUID, *, scope: Scope, caller_id: str = LOCAL_CALLER) -> ModelResponse:
         """See ports.Responses."""
-        found = await self.database.fetch(ONE, (response_id, scope.tenant_id))
+        found = await self.database.fetch(ONE, (response_id, scope.tenant_id, caller_id))
         if not found:
             raise _unknown(response_id)
-        return _response(found[0])
+        return read_response(found[0])
 
-    async def conversation(self, response_id: UUID, *, scope: Scope, limit: int) -> list[ModelResponse]:
+    async def conversation(
+        self, response_id: UUID, *, scope: Scope, limit: int, caller_id: str = LOCAL_CALLER
+    ) -> list[ModelResponse]:
         """See ports.Responses."""
-        found = await self.database.fetch(CHAIN, {"id": response_id, "tenant": scope.tenant_id, "limit": limit})
+        begin = {"id": response_id, "tenant": scope.tenant_id, "caller": caller_id, "limit": limit}
+        found = await self.database.fetch(CHAIN, begin)
         if not found:
             raise _unknown(response_id)
-        return [_response(row) for row in found]
+        return [read_response(row) for row in found]
 
-    async def events(self, response_id: UUID, *, scope: Scope, after: int = -1, limit: int) -> list[ResponseEvent]:
+    async def events(
+        self, response_id: UUID, *, scope: Scope, after: int = -1, limit: int, caller_id: str = LOCAL_CALLER
+    ) -> list[ResponseEvent]:
         """See ports.Responses."""
-        return [row[0] for row in await self.database.fetch(EVENTS, (response_id, scope.tenant_id, after, limit))]
+        found = await self.database.fetch(EVENTS, (response_id, scope.tenant_id, caller_id, after, limit))
+        return [row[0] for row in found]
 
-    async def cancel(self, response_id: UUID, *, scope: Scope) -> ModelResponse:
+    async def cancel(self, response_id: UUID, *, scope: Scope, caller_id: str = LOCAL_CALLER) -> ModelResponse:
         """See ports.Responses."""
+        mine = (response_id, scope.tenant_id, caller_id)
 
         async def work(connection: Connection) -> ModelResponse:
-            found = await rows(connection, f"{ONE} FOR UPDATE", (response_id, scope.tenant_id))
+            found = await rows(connection, f"{ONE} FOR UPDATE", mine)
             if not found:
                 raise _unknown(response_id)
-            response = _response(found[0])
+            response = read_response(found[0])
             if not response.has_ended:
                 await _replace(connection, response_id, scope.tenant_id, {**response.body, "status": "cancelled"})
-            return _response((await rows(connection, ONE, (response_id, scope.tenant_id)))[0])
+            return read_response((await rows(connection, ONE, mine))[0])
 
         return await self.database.transact(work)
 
-    async def delete(self, response_id: UUID, *, scope: Scope) -> None:
+    async def delete(self, response_id: UUID, *, scope: Scope, caller_id: str = LOCAL_CALLER) -> None:
         """See ports.Responses."""
         gone = await self.database.fetch(
-            "DELETE FROM responses WHERE id = %s AND tenant_id = %s RETURNING id", (response_id, scope.tenant_id)
+            "DELETE FROM responses WHERE id = %s AND tenant_id = %s AND (caller_id = %s OR %s) RETURNING id",
+            (response_id, scope.tenant_id, caller_id, scope.manages),
         )
         if not gone:
             raise _unknown(response_id)
@@ -140,7 +158,7 @@ class PostgresResponseRuns:
     async def claim(self, *, owner: str, lease_seconds: float, limit: int) -> list[ModelResponse]:
         """See ports.ResponseRuns."""
         found = await self.database.fetch(CLAIM, {"owner": owner, "seconds": lease_seconds, "limit": limit})
-        return sorted((_response(row) for row in found), key=lambda response: (response.created_at, response.id))
+        return sorted((read_response(row) for row in found), key=lambda response: (response.created_at, response.id))
 
     async def renew(self, owner: str, *, lease_seconds: float) -> bool:
         """See ports.ResponseRuns."""
@@ -199,7 +217,8 @@ def _unknown(response_id: UUID) -> NotFoundError:
     return NotFoundError(f"No response with id resp_{response_id.hex}. It may have been deleted, or never stored.")
 
 
-def _response(row: Sequence[Any]) -> ModelResponse:
+def read_response(row: Sequence[Any]) -> ModelResponse:
+    """A row of COLUMNS."""
     return ModelResponse(
         id=row[0],
         tenant_id=row[1],
@@ -210,4 +229,7 @@ def _response(row: Sequence[Any]) -> ModelResponse:
         background=row[6],
         created_at=row[7],
         attempts=row[8],
+        caller_id=row[9],
+        granted=None if row[10] is None else tuple(row[10]),
+        rule=row[11],
     )

@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 
 from psycopg.types.json import Jsonb
 
+from bookwheel.backends.postgres.access_sql import Where, store_visible
 from bookwheel.backends.postgres.database import Connection, Database, rows
 from bookwheel.backends.postgres.stores import page
 from bookwheel.errors import NotFoundError
@@ -65,11 +66,12 @@ class PostgresSources:
 
     async def create(self, draft: SourceDraft, *, scope: Scope, store: Store) -> Source:
         """See ports.Sources."""
+        there = store_visible(scope)
         made = await self.database.fetch(
             "INSERT INTO sources (id, tenant_id, store_id, kind, config, every_seconds)"
-            " SELECT %s, tenant_id, id, %s, %s, %s FROM stores WHERE id = %s AND tenant_id = %s FOR KEY SHARE"
+            f" SELECT %s, s.tenant_id, s.id, %s, %s, %s FROM stores s WHERE s.id = %s AND {there.sql} FOR KEY SHARE"
             " RETURNING id",
-            (uuid4(), draft.kind.value, Jsonb(dict(draft.config)), draft.every_seconds, store.id, scope.tenant_id),
+            [uuid4(), draft.kind.value, Jsonb(dict(draft.config)), draft.every_seconds, store.id, *there.values],
         )
         if not made:
             raise NotFoundError(f"No vector store with id vs_{store.id.hex}. List yours with GET /v1/vector_stores.")
@@ -77,17 +79,17 @@ class PostgresSources:
 
     async def get(self, source_id: UUID, *, scope: Scope) -> Source:
         """See ports.Sources."""
-        found = await self.database.fetch(
-            f"{COUNTED} WHERE s.id = %s AND s.tenant_id = %s", (source_id, scope.tenant_id)
-        )
+        there = _there(scope)
+        found = await self.database.fetch(f"{COUNTED} WHERE s.id = %s AND {there.sql}", [source_id, *there.values])
         if not found:
             raise _unknown(source_id)
         return _source(found[0])
 
     async def list(self, *, scope: Scope, limit: int, after: UUID | None = None, newest: bool = True) -> "list[Source]":
         """See ports.Sources."""
+        there = _there(scope)
         query, parameters = page(
-            COUNTED, "s.tenant_id = %s", [scope.tenant_id], alias="s", table="sources", after=after, newest=newest
+            COUNTED, there.sql, there.values, alias="s", table="sources", after=after, newest=newest
         )
         return [_source(row) for row in await self.database.fetch(query, [*parameters, limit])]
 
@@ -102,7 +104,7 @@ class PostgresSources:
         }
 
         async def work(connection: Connection) -> None:
-            await _hold(connection, source_id, tenant_id=scope.tenant_id)
+            await _hold(connection, source_id, scope=scope)
             await rows(connection, CHANGE, values)
             if change.due:
                 await connection.execute(
@@ -125,7 +127,7 @@ class PostgresSources:
         """See ports.Sources."""
 
         async def work(connection: Connection) -> bool:
-            await _hold(connection, source_id, tenant_id=scope.tenant_id, lock="UPDATE")
+            await _hold(connection, source_id, scope=scope, lock="UPDATE")
             if if_empty and await rows(
                 connection, "SELECT 1 FROM source_items WHERE source_id = %s LIMIT 1", (source_id,)
             ):
@@ -215,16 +217,19 @@ class PostgresSourceRuns:
 
 
 async def _hold(
-    connection: Connection, source_id: UUID, *, tenant_id: UUID | None = None, lock: str = "KEY SHARE"
+    connection: Connection, source_id: UUID, *, scope: Scope | None = None, lock: str = "KEY SHARE"
 ) -> None:
     """Keep the source from being deleted until we commit, or lock it for ourselves. Raises NotFoundError."""
-    held = await rows(
-        connection,
-        f"SELECT 1 FROM sources WHERE id = %s AND tenant_id = coalesce(%s, tenant_id) FOR {lock}",
-        (source_id, tenant_id),
-    )
-    if not held:
+    there = Where("TRUE") if scope is None else _there(scope)
+    query = f"SELECT 1 FROM sources s WHERE s.id = %s AND {there.sql} FOR {lock} OF s"
+    if not await rows(connection, query, [source_id, *there.values]):
         raise _unknown(source_id)
+
+
+def _there(scope: Scope) -> Where:
+    """Sources of stores that the caller may know of."""
+    there = store_visible(scope)
+    return Where(f"s.store_id IN (SELECT s.id FROM stores s WHERE {there.sql})", there.values)
 
 
 def _unknown(source_id: UUID) -> NotFoundError:

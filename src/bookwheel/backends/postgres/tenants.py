@@ -1,14 +1,40 @@
 """Tenants and the questions they ask again and again, in PostgreSQL."""
 
+import builtins
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID, uuid4
 
-from psycopg.types.json import Json
+from psycopg.errors import UniqueViolation
+from psycopg.types.json import Json, Jsonb
 
 from bookwheel.backends.postgres.database import Database
-from bookwheel.errors import NotFoundError
-from bookwheel.types import AskedQuestion, Keep, Scope, Tenant
+from bookwheel.backends.postgres.keys import packed_limits, unpacked_limits
+from bookwheel.backends.postgres.shards import shard_of
+from bookwheel.errors import ConflictError, NotFoundError
+from bookwheel.types import AskedQuestion, Keep, Limits, Scope, Tenant
 
+COLUMNS = "id, name, generator, created_at, suspended, weight, limits"
+CREATE = f"""
+INSERT INTO tenants (id, name, shard, limits, weight) VALUES (%s, %s, %s, %s, %s) RETURNING {COLUMNS}
+"""
+PAGE = f"""
+SELECT {COLUMNS} FROM tenants WHERE %(after)s::uuid IS NULL
+    OR (created_at, id) > (SELECT created_at, id FROM tenants WHERE id = %(after)s)
+ORDER BY created_at, id LIMIT %(limit)s
+"""
+UPDATE = f"""
+UPDATE tenants SET name = coalesce(%(name)s, name),
+    generator = CASE WHEN %(keep)s THEN generator ELSE %(generator)s END,
+    suspended = coalesce(%(suspended)s, suspended), weight = coalesce(%(weight)s, weight),
+    limits = coalesce(%(limits)s::jsonb, limits)
+WHERE id = %(tenant)s RETURNING {COLUMNS}
+"""
+HELD = """
+SELECT coalesce(sum(in_progress + completed + failed + cancelled), 0)::bigint,
+    (coalesce(sum(size), 0) + (SELECT coalesce(sum(size), 0) FROM files WHERE tenant_id = %(tenant)s))::bigint
+FROM stores WHERE tenant_id = %(tenant)s
+"""
 NOTE = """
 INSERT INTO asked_questions (key, tenant_id, request, times)
 SELECT asked.* FROM unnest(%s::text[], %s::uuid[], %s::json[], %s::bigint[]) AS asked (key, tenant_id, request, times)
@@ -36,22 +62,53 @@ class PostgresTenants:
     def __init__(self, database: Database) -> None:
         self.database = database
 
+    async def create(self, name: str, *, limits: Limits, weight: float = 1.0) -> Tenant:
+        """See ports.Tenants."""
+        tenant_id = uuid4()
+        values = (tenant_id, name, shard_of(tenant_id), Jsonb(packed_limits(limits)), weight)
+        return _tenant(await self._changed(CREATE, values, name=name))
+
     async def get(self, *, scope: Scope) -> Tenant:
         """See ports.Tenants."""
-        return _tenant(
-            await self.database.fetch("SELECT id, name, generator FROM tenants WHERE id = %s", (scope.tenant_id,))
-        )
+        return _tenant(await self.database.fetch(f"SELECT {COLUMNS} FROM tenants WHERE id = %s", (scope.tenant_id,)))
 
-    async def update(self, *, scope: Scope, generator: str | Keep | None = "keep") -> Tenant:
+    async def list(self, *, limit: int, after: UUID | None = None) -> Sequence[Tenant]:
         """See ports.Tenants."""
-        if generator == "keep":
-            return await self.get(scope=scope)
-        return _tenant(
-            await self.database.fetch(
-                "UPDATE tenants SET generator = %s WHERE id = %s RETURNING id, name, generator",
-                (generator, scope.tenant_id),
-            )
-        )
+        found = await self.database.fetch(PAGE, {"after": after, "limit": limit})
+        return [_tenant([row]) for row in found]
+
+    async def update(
+        self,
+        *,
+        scope: Scope,
+        name: str | None = None,
+        generator: str | Keep | None = "keep",
+        suspended: bool | None = None,
+        weight: float | None = None,
+        limits: Limits | None = None,
+    ) -> Tenant:
+        """See ports.Tenants."""
+        values = {
+            "tenant": scope.tenant_id,
+            "name": name,
+            "keep": generator == "keep",
+            "generator": None if generator == "keep" else generator,
+            "suspended": suspended,
+            "weight": weight,
+            "limits": None if limits is None else Jsonb(packed_limits(limits)),
+        }
+        return _tenant(await self._changed(UPDATE, values, name=name))
+
+    async def held(self, *, scope: Scope) -> tuple[int, int]:
+        """See ports.Tenants."""
+        ((documents, size),) = await self.database.fetch(HELD, {"tenant": scope.tenant_id})
+        return documents, size
+
+    async def _changed(self, query: str, values: Any, *, name: str | None) -> builtins.list[tuple[Any, ...]]:
+        try:
+            return await self.database.fetch(query, values)
+        except UniqueViolation:
+            raise ConflictError(f"There is a tenant with the name {name!r} already. Choose another.") from None
 
 
 class PostgresAskedQuestions:
@@ -88,4 +145,13 @@ class PostgresAskedQuestions:
 def _tenant(found: list[tuple[Any, ...]]) -> Tenant:
     if not found:
         raise NotFoundError("There is no such tenant.")
-    return Tenant(id=found[0][0], name=found[0][1], generator=found[0][2])
+    row = found[0]
+    return Tenant(
+        id=row[0],
+        name=row[1],
+        generator=row[2],
+        created_at=row[3],
+        suspended=row[4],
+        weight=row[5],
+        limits=unpacked_limits(row[6]),
+    )

@@ -14,11 +14,13 @@ from pgvector import HalfVector
 from psycopg import errors
 from psycopg.errors import UniqueViolation
 
+from bookwheel.backends.postgres.access_sql import Passing, layout_rows, passing
 from bookwheel.backends.postgres.database import Connection, Database, rows
-from bookwheel.backends.postgres.filters_sql import READABLE, Condition, condition, readable_values
 from bookwheel.backends.postgres.ingestion import still_writable
 from bookwheel.backends.postgres.orphans import count_or_remove, ingest_again
+from bookwheel.backends.postgres.partitions import build_graph, move, own_shard
 from bookwheel.backends.postgres.removal import WANTED
+from bookwheel.backends.postgres.shards import hold_shards, shard_of
 from bookwheel.errors import IndexUnavailableError
 from bookwheel.ports import Vectors
 from bookwheel.types import Candidate, Chunk, Claim, Filter, Scope, Space
@@ -32,9 +34,7 @@ GRAPH_ROWS = 1_000  # a partition gets its graph from here on, once nothing is b
 GRAPH_ROWS_BUSY = 50_000  # once, 0.7 ms inserted one by one; so large that searches cannot wait for a quiet moment
 
 LAYOUT = """
-SELECT t.shard, coalesce(sum(s.chunk_count), 0)::bigint - (SELECT coalesce(sum(d.chunk_count), 0)::bigint
-        FROM documents d WHERE d.store_id = ANY(%s) AND d.tenant_id = t.id
-            AND d.access IS NOT NULL AND NOT d.access && %s::text[]),
+SELECT t.shard, {rows},
     (SELECT greatest(c.reltuples, 0)::bigint FROM pg_class c
         WHERE c.oid = to_regclass('vectors_' || %s || '_' || t.shard)),
     (SELECT count(*) > 0 FROM pg_index i WHERE i.indisvalid
@@ -44,7 +44,7 @@ FROM tenants t LEFT JOIN stores s ON s.tenant_id = t.id AND s.id = ANY(%s) WHERE
 
 # Partitions that have grown enough and have no finished graph; a count would read the whole table.
 GRAPHLESS = """
-SELECT c.relname, g.oid IS NOT NULL FROM pg_inherits h
+SELECT c.relname FROM pg_inherits h
     JOIN pg_class c ON c.oid = h.inhrelid
     LEFT JOIN pg_class g ON g.oid = to_regclass(c.relname || '_graph')
     LEFT JOIN pg_index i ON i.indexrelid = g.oid
@@ -52,10 +52,6 @@ WHERE h.inhparent = to_regclass(%s) AND i.indisvalid IS NOT TRUE
     AND pg_relation_size(c.oid) / %s > %s
 """
 
-GRAPH = """
-CREATE INDEX CONCURRENTLY {table}_graph ON {table} USING hnsw (embedding halfvec_ip_ops)
-    WITH (m = 16, ef_construction = 64)
-"""
 VECTORLESS = """
 SELECT DISTINCT d.id FROM documents d JOIN tenants t ON t.id = d.tenant_id
     JOIN chunks c ON c.document_id = d.id AND c.version = d.live_version
@@ -82,6 +78,12 @@ MATCHING_CHUNKS = """
 SELECT count(*) FROM (SELECT FROM documents d JOIN chunks c ON c.document_id = d.id AND c.version = d.live_version
     WHERE {passes} LIMIT {enough}) AS passing
 """
+# In the snapshot of the search itself: the tenant may have moved since the plan was made.
+PARTITION = """
+UNION ALL
+(SELECT NULL, NULL, NULL, t.shard FROM tenants t WHERE t.id = %(tenant)s)
+"""
+MOVED_TRIES = 5
 GRAPH_ORDER = "v.embedding <#> %(vector)b"
 EXACT_ORDER = "(v.embedding <#> %(vector)b) + 0"  # not the index's expression, so the graph is not used
 
@@ -153,13 +155,19 @@ class PgVectorIndex:
         """See ports.VectorIndex."""
         wanted = {"vector": HalfVector(vector), "stores": list(scope.store_ids), "limit": limit, "also": list(also)}
         with _index_errors():
-            layout = await self._layout(space, scope)
-            if layout is None:
-                return []
-            query, parameters = await self._query(space, layout, scope=scope, filter=filter)
-            found = await self.database.fetch(query, {**parameters, **wanted})
+            for _ in range(MOVED_TRIES):
+                layout = await self._layout(space, scope)
+                if layout is None:
+                    return []
+                query, parameters = await self._query(space, layout, scope=scope, filter=filter)
+                found = await self.database.fetch(query, {**parameters, **wanted, "tenant": scope.tenant_id})
+                if [row[3] for row in found if row[0] is None] == [layout.shard]:
+                    break
+                self._layouts.pop((space.id, scope), None)
         candidates = [
-            Candidate(chunk_id=row[0], score=float(row[1]), document_id=row[2], ordinal=row[3]) for row in found
+            Candidate(chunk_id=row[0], score=float(row[1]), document_id=row[2], ordinal=row[3])
+            for row in found
+            if row[0] is not None
         ]
         return sorted(candidates, key=lambda candidate: -candidate.score)
 
@@ -181,14 +189,18 @@ class PgVectorIndex:
         rows = GRAPH_ROWS if idle else GRAPH_ROWS_BUSY
         row_bytes = 2 * space.dimensions + ROW_OVERHEAD
         grown = await self.database.fetch(GRAPHLESS, (f"vectors_{space.id}", row_bytes, rows))
-        for table, half_made in grown:
+        for (table,) in grown:
             async with self.database.connection() as connection:
-                if half_made:  # by a worker that was killed
-                    await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {table}_graph".encode())
-                await connection.execute(GRAPH.format(table=table).encode())
+                await build_graph(connection, table)
                 await connection.execute(f"ANALYZE {table}".encode())
         self._layouts.clear()
-        return [f"graph of {table} built" for table, _ in grown]
+        return [f"graph of {table} built" for (table,) in grown]
+
+    async def move(self, tenant_id: UUID, *, own_partition: bool) -> None:
+        """See ports.VectorIndex."""
+        shard = await own_shard(self.database, tenant_id) if own_partition else shard_of(tenant_id)
+        await move(self.database, tenant_id, shard, graph_rows=GRAPH_ROWS)
+        self._layouts.clear()
 
     async def ping(self) -> None:
         """See ports.VectorIndex."""
@@ -197,15 +209,14 @@ class PgVectorIndex:
     async def _query(
         self, space: Space, layout: _Layout, *, scope: Scope, filter: Filter | None
     ) -> tuple[str, dict[str, Any]]:
-        wanted = condition(filter)
+        wanted = passing(scope, filter)
+        unfiltered = filter is None and scope.rule is None
         exact = not layout.has_graph or exact_is_cheaper(
-            layout.rows if filter is None else await self._matching_rows(wanted, layout, scope=scope),
+            layout.rows if unfiltered else await self._matching_rows(wanted, layout),
             layout.partition_rows,
         )
-        values = [*readable_values(scope), *wanted.values]
-        parameters = {f"f{number}": value for number, value in enumerate(values)}
-        passes = f"{READABLE} AND {wanted.whole}" % tuple(f"%({name})s" for name in parameters)
-        query = (NEAREST + ALSO).format(
+        passes, parameters = wanted.whole.named()
+        query = (NEAREST + ALSO + PARTITION).format(
             table=f"vectors_{space.id}_{layout.shard}",
             chunks="" if wanted.chunk is None else CHUNKS,
             passes=passes,
@@ -213,10 +224,10 @@ class PgVectorIndex:
         )
         return query, parameters
 
-    async def _matching_rows(self, wanted: Condition, layout: _Layout, *, scope: Scope) -> int:
+    async def _matching_rows(self, wanted: Passing, layout: _Layout) -> int:
         count = MATCHING if wanted.chunk is None else MATCHING_CHUNKS
-        query = count.format(passes=f"{READABLE} AND {wanted.whole}", enough=graph_rows(layout.partition_rows))
-        found = await self.database.fetch(query, [*readable_values(scope), *wanted.values])
+        query = count.format(passes=wanted.whole.sql, enough=graph_rows(layout.partition_rows))
+        found = await self.database.fetch(query, wanted.whole.values)
         return int(found[0][0])
 
     async def _layout(self, space: Space, scope: Scope) -> _Layout | None:
@@ -224,8 +235,9 @@ class PgVectorIndex:
         layout = self._layouts.get(key)
         if layout is None or time.monotonic() - layout.read_at > LAYOUT_SECONDS:
             number, stores = str(space.id), list(scope.store_ids)
+            readable = layout_rows(scope)
             found = await self.database.fetch(
-                LAYOUT, (stores, sorted(scope.principals), number, number, stores, scope.tenant_id)
+                LAYOUT.format(rows=readable.sql), [*readable.values, number, number, stores, scope.tenant_id]
             )
             if not found:
                 return None
@@ -269,9 +281,11 @@ async def _copy(
         f"COPY vectors_{space.id} (shard, chunk_id, store_id, document_id, version, ordinal, text_hash, embedding)"
         " FROM STDIN WITH (FORMAT BINARY)"
     )
+    shards = await hold_shards(connection, {claim.store_id for claim in owners.values()})
     async with connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
         copy.set_types(("int4", "int8", "uuid", "uuid", "int4", "int4", "uuid", "halfvec"))
         for chunk, vector in pairs:
             claim = owners[chunk.document_id]
-            where = (claim.shard, chunk.id, claim.store_id, chunk.document_id, chunk.version, chunk.ordinal)
-            await copy.write_row((*where, UUID(bytes=chunk.text_hash), HalfVector(vector)))
+            what = (chunk.id, claim.store_id, chunk.document_id, chunk.version, chunk.ordinal)
+            for shard in shards[claim.store_id].written:
+                await copy.write_row((shard, *what, UUID(bytes=chunk.text_hash), HalfVector(vector)))
