@@ -149,9 +149,9 @@ QUERY: Mapping[str, Callable[[Thing], dict[str, str]]] = {
 #: Operations that show the caller's own thing, by which mark: they prove that the matrix would see a leak.
 SHOWS: Mapping[str, str] = {
     **dict.fromkeys(("search", "plain_search", "search_by_link", "complete", "create_response"), "text"),
-    **dict.fromkeys(("get_document", "content", "store_file_content"), "text"),
+    **dict.fromkeys(("get_document", "content"), "text"),
     **dict.fromkeys(("list_documents", "list_stores", "get_store", "list_files", "get_file"), "label"),
-    **dict.fromkeys(("list_store_files", "get_store_file", "list_batch_files"), "label"),
+    **dict.fromkeys(("list_store_files", "get_store_file", "list_batch_files", "store_file_content"), "label"),
 }
 
 

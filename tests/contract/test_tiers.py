@@ -45,6 +45,11 @@ class SharedCache(MemoryCache):
         self._ask()
         await super().remove(keys)
 
+    async def forget(self, tenant: str) -> int:
+        """As MemoryCache."""
+        self._ask()
+        return await super().forget(tenant)
+
     async def append(self, group: str, member: bytes, *, seconds: float, keep: int) -> None:
         """As MemoryCache."""
         self._ask()
@@ -199,6 +204,16 @@ class TestOutage:
         assert [member for _, member in await cache.members("g")] == [b"2"]
         await cache.remove(["a"])
         assert dict(await cache.get(["a"])) == {}
+
+    async def test_who_must_know_that_all_is_forgotten_is_told(self, shared: SharedCache) -> None:
+        """An offboarding must not count what it could not reach as gone."""
+        cache = process(shared)
+        await cache.put({"answer:t:1": b"value"}, seconds=LONG)
+        shared.away = True
+        with pytest.raises(CacheUnavailableError):
+            await cache.forget("t")
+        shared.away = False
+        assert await cache.forget("t") == 1
 
     async def test_it_is_told_once_and_counted(self, shared: SharedCache) -> None:
         """A warning when it begins, a line when it ends, a count for each verb that went without."""

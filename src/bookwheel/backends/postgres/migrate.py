@@ -23,11 +23,10 @@ from bookwheel.errors import SettingsError
 from bookwheel.types import Space
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-# Whether policies bind who logs in: not superusers, and owners only where they are forced upon them.
-BINDS = """
-SELECT coalesce(bool_and(c.relrowsecurity AND c.relforcerowsecurity), false) AND NOT (
-    SELECT r.rolsuper OR r.rolbypassrls FROM pg_roles r WHERE r.rolname = session_user)
-FROM pg_class c WHERE c.oid = to_regclass('documents')
+# Whether there are policies, and whether they bind who logs in: not superusers, and owners only where that is forced.
+POLICIES = """
+SELECT c.relrowsecurity, c.relforcerowsecurity AND NOT (r.rolsuper OR r.rolbypassrls)
+FROM pg_class c, pg_roles r WHERE c.oid = to_regclass('documents') AND r.rolname = session_user
 """
 LOCK = 7304  # an arbitrary number that all Bookwheel processes share
 
@@ -80,8 +79,8 @@ async def wall_stands(url: str) -> bool:
     """Whether row security binds those who act for a tenant (migration 0018). Raises DatabaseUnavailableError."""
     async with _connected(url) as connection:
         ((takes_role,),) = await rows(connection, MAY_TAKE_ROLE, (WALLED_ROLE,))
-        ((binds,),) = await rows(connection, BINDS)
-    return bool(takes_role or binds)
+        found = await rows(connection, POLICIES)
+    return any(there and (binds or takes_role) for there, binds in found)
 
 
 async def ensure_space(url: str, *, model: str, revision: str, dimensions: int) -> Space:
