@@ -19,6 +19,9 @@ FIELDS: dict[str, dict[str, Any]] = {  #: that fit together, by path
     "/v1/vector_stores/{store_id}/file_batches": {"files": None, "attributes": None, "chunking_strategy": None},
     "/v1/vector_stores/{store_id}/files": {"attributes": None, "access": None, "chunking_strategy": None},
     "/v1/vector_stores/{store_id}/files/{file_id}": {"attributes": {"year": 1588}, "access": None},
+    "/v1/keys": {"role": "reader", "store_ids": None, "rule": None},
+    "/v1/tenants/{tenant_id}/keys": {"role": "reader", "store_ids": None, "rule": None},
+    "/v1/tenants/{tenant_id}": {"name": None, "status": "active"},
 }
 KEYS_KEPT = 0.1  #: of the Idempotency-Keys: they are the same few letters, and would mostly give 409
 KNOWN = 0.7  #: of the ids in queries and bodies
@@ -36,6 +39,7 @@ class World:
         self._ids: dict[str, str] = {}
         self._jobs: dict[str, str] = {}  #: by the path that takes them
         self._places: dict[str, dict[str, Any]] = {}  #: more fields that fit
+        self._receipt = self._offboarded()
         self.renew()
 
     def renew(self) -> None:
@@ -49,6 +53,7 @@ class World:
         ask = {"input": "Who drew a bookwheel?", "model": f"bookwheel/{store}", "background": True}
         hook = {"url": self._receiver, "event_types": ["response.completed"]}
         source = {"kind": "directory", "path": str(self._folder), "vector_store_id": store, "paused": True}
+        tenant = self._post("/v1/tenants", name=f"tenant-{self._random.random()}")
         self._ids = {
             "store_id": store,
             "vector_store_id": store,
@@ -59,8 +64,13 @@ class World:
             "webhook_id": self._post("/v1/webhook_endpoints", **hook)["id"],
             "source_id": self._post("/v1/sources", **source)["id"],
             "model": f"bookwheel/{store}",
+            "key_id": self._post("/v1/keys")["id"],
+            "tenant_id": tenant["id"],
+            "receipt_id": self._receipt,
         }
         self._places = {
+            "/v1/tenants": {"name": f"new-{self._random.random()}"},
+            "/v1/tenants/{tenant_id}/offboard": {"name": tenant["name"]},
             "/v1/sources": {**dict.fromkeys(("url", "urls", "limit")), **source},
             "/v1/sources/{source_id}": dict.fromkeys(("url", "urls", "limit", "path")),
             "/v1/vector_stores/{store_id}/file_batches": {"file_ids": [file]},
@@ -101,6 +111,12 @@ class World:
         if self._random.random() > KNOWN:
             return value
         return [known[name.removesuffix("s")]] if is_list else known[name]
+
+    def _offboarded(self) -> str:
+        """The receipt of a tenant that has gone."""
+        gone = self._post("/v1/tenants", name=f"gone-{self._random.random()}")
+        receipt: str = self._post(f"/v1/tenants/{gone['id']}/offboard", name=gone["name"])["id"]
+        return receipt
 
     def _make_jobs(self) -> None:
         """One that waits, in a store that is paused, and two that were cancelled."""

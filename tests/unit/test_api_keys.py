@@ -229,6 +229,15 @@ async def test_without_keys_only_this_machine_is_served(
     assert (await local.get(STORES, headers={**headers, **bearing(operator)})).status_code == 200
 
 
+async def test_a_page_that_the_operator_allows_needs_no_key_here(ports: Ports) -> None:
+    """BOOKWHEEL_CORS_ORIGINS names it; others are refused as before."""
+    settings = Settings(cors_origins="https://app.example.com")
+    transport = httpx.ASGITransport(app=create_app(ports, settings), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
+        for origin, status in (("https://app.example.com", 200), ("https://evil.example.com", 403)):
+            assert (await client.get(STORES, headers={"origin": origin})).status_code == status
+
+
 def test_a_narrower_scope_keeps_to_what_was_granted() -> None:
     """Whatever a door asks for."""
     store, other = DEFAULT_TENANT, Scope(tenant_id=DEFAULT_TENANT).tenant_id

@@ -26,6 +26,7 @@ class Authentication:
         self.app = app
         self._authenticator = authenticator
         self._hosts = frozenset(filter(None, (host.strip().lower() for host in settings.hosts.split(","))))
+        self._origins = frozenset(filter(None, (one.strip().lower() for one in settings.cors_origins.split(","))))
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         """Serve one request; other kinds of connection pass through."""
@@ -55,7 +56,9 @@ class Authentication:
                 " `Authorization: Bearer bw-...`, and set BOOKWHEEL_AUTH=keys."
             )
         origin = headers.get("origin")
-        named = [headers.get("host", "")] if origin is None else [headers.get("host", ""), _netloc(origin)]
+        named = [headers.get("host", "")]
+        if origin is not None and origin.lower() not in self._origins:
+            named.append(_netloc(origin))
         for name in named:
             host = _without_port(name)
             if not (is_loopback(host) or host in self._hosts or _is_single_label(host)):

@@ -157,7 +157,7 @@ def _errors(name: str, method: str, parameters: list[Json]) -> list[int]:
     named = {parameter["name"] for parameter in parameters}
     where = {parameter["in"] for parameter in parameters}
     can = {
-        400: where - {"path"},
+        400: where - {"path"} or method == "POST",
         401: name not in PUBLIC,
         403: name not in PUBLIC,
         404: "path" in where or named & {"after", "store_id"} or name in answers.NAMES_IN_BODY,

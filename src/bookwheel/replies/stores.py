@@ -90,6 +90,8 @@ class Store(TypedDict):
     expires_at: int | None
     last_active_at: int
     metadata: dict[str, str]
+    access: list[str] | None
+    denied: list[str]
     chunking_strategy: dict[str, Any]
 
 
@@ -126,6 +128,7 @@ class StoreFile(TypedDict):
     chunking_strategy: dict[str, Any]
     attributes: dict[str, Any]
     access: list[str] | None
+    denied: list[str]
     document_id: str
     external_id: str | None
     filename: str
@@ -175,6 +178,7 @@ class Document(TypedDict):
     title: str | None
     attributes: dict[str, Any]
     access: list[str] | None
+    denied: list[str]
     hash: str
     status: FileStatus
     version: int
