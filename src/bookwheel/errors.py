@@ -55,6 +55,8 @@ from typing import Any, ClassVar
 
 from bookwheel.redaction import redacted
 
+LONGEST_MESSAGE = 4_000  #: characters: what callers sent may be in it, and looking for secrets takes time
+
 
 class BookwheelError(Exception):
     """Something went wrong inside Bookwheel. The log has the details under this request id."""
@@ -67,7 +69,7 @@ class BookwheelError(Exception):
     def __init__(
         self, message: str | None = None, *, param: str | None = None, retry_after: float | None = None
     ) -> None:
-        self.message = redacted(message or " ".join((self.__doc__ or "").split()))
+        self.message = redacted((message or " ".join((self.__doc__ or "").split()))[:LONGEST_MESSAGE])
         self.param = param
         self.retry_after = retry_after  #: seconds, where it is known when the same call may succeed
         super().__init__(self.message)

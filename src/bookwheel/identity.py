@@ -84,6 +84,7 @@ class Authenticator:
         self._is_open = is_open
         self._known: TTLCache[bytes, ApiKey] = TTLCache(maxsize=MOST_KEYS, ttl=TRUST_SECONDS)
         self._noted: TTLCache[bytes, None] = TTLCache(maxsize=MOST_KEYS, ttl=NOTE_SECONDS)
+        self._generation = 0  #: of what is known
         self._notes: set[asyncio.Task[None]] = set()
 
     async def caller(self, authorization: str | None) -> Caller:
@@ -102,10 +103,12 @@ class Authenticator:
         secret_hash = hash_of(secret)
         key = self._known.get(secret_hash)
         if key is None:
+            read_at = self._generation
             key = await self._keys.by_hash(secret_hash)
             if key is None:
                 raise AuthenticationError
-            self._known[secret_hash] = key
+            if read_at == self._generation:  # else it may have been revoked while it was being read
+                self._known[secret_hash] = key
         if key.expires_at is not None and key.expires_at.timestamp() <= time.time():
             raise AuthenticationError
         self._note(secret_hash, key)
@@ -118,6 +121,7 @@ class Authenticator:
 
     def forget(self) -> None:
         """Read every key again: one was just revoked or changed here."""
+        self._generation += 1
         self._known.clear()
 
     def _note(self, secret_hash: bytes, key: ApiKey) -> None:

@@ -302,16 +302,17 @@ async def _embed(job: _Job, batch: Sequence[Chunk], ports: Ports) -> Vectors:
         hashes = list(dict.fromkeys(chunk.text_hash for chunk in batch if chunk.vector is None))
         if hashes:
             known |= await ports.ingestion.known_vectors(space, hashes, shard=shard)
+        await _book(job, [chunk for chunk in batch if chunk.vector is None], ports)
         texts = {chunk.text_hash: chunk.piece.embed_text for chunk in batch if chunk.text_hash not in known}
         if texts:
             made = await ports.embedders[space.id].embed(list(texts.values()))
-            await _book(job, [chunk for chunk in batch if chunk.text_hash not in known], ports)
             known |= dict(zip(texts, made, strict=True))
     return np.stack([known[chunk.text_hash] for chunk in batch])
 
 
 async def _book(job: _Job, embedded: Sequence[Chunk], ports: Ports) -> None:
-    """Count the tokens of tenants that have a limit. A text that several documents have counts for each."""
+    """Count the tokens of tenants that have a limit, also of texts whose vectors were there already: what is not
+    counted would tell a tenant which texts its neighbours have."""
     if not job.counted:
         return
     tenants = {claim.document_id: claim.tenant_id for claim in job.claims}

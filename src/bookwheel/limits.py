@@ -32,7 +32,7 @@ from bookwheel.errors import LimiterUnavailableError, QuotaError, RateLimitError
 from bookwheel.ports import Limiter
 from bookwheel.settings import Settings
 from bookwheel.telemetry import DEGRADED, ERRORS
-from bookwheel.types import Caller, Entry, Limits, Standing, Take, Tenant
+from bookwheel.types import Caller, Entry, Limits, Role, Standing, Take, Tenant
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -278,7 +278,8 @@ class Guard:
         by its tenant too: the ids of users are their issuer's."""
         tenant = f"tenant:{caller.scope.tenant_id}"
         yield f"{tenant}:{_short(caller.id)}", _own(caller), _over(caller.limits, self._own)
-        yield tenant, "the tenant", _over(caller.tenant_limits, self._tenant)
+        if caller.role is not Role.OPERATOR:  # who must be able to act when a tenant is at its limit
+            yield tenant, "the tenant", _over(caller.tenant_limits, self._tenant)
 
     def _embedding(self, prefix: str, whose: str, limits: Limits, tokens: int) -> Iterator[Rule]:
         if limit := limits.embedding_tokens_per_day:

@@ -11,7 +11,8 @@ LEAST = 6  # characters of a secret that is known by itself; a shorter one would
 
 # Greedy up to the last @: a password with @ or / in it, which should be percent-encoded and is not, is hidden whole.
 _USER_INFO = re.compile(
-    r"(?P<scheme>\b[a-z][a-z0-9+.-]*://)(?P<user>[^\s:@/'\"<>]*):[^\s'\"<>]{0,2000}@", re.IGNORECASE
+    r"(?P<scheme>(?<![a-z0-9+.-])[a-z][a-z0-9+.-]{0,30}://)(?P<user>[^\s:@/'\"<>]{0,200}):[^\s'\"<>]{0,2000}@",
+    re.IGNORECASE,
 )
 _NAMED = re.compile(
     r"(?P<name>(?:[?&](?:[\w-]*(?:key|token|secret|password))|\b(?:password|passwd|pwd|sslpassword|api_?key|secret))=)"

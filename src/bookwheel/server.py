@@ -54,6 +54,7 @@ async def serve(settings: Settings, listening: socket.socket) -> None:
             timeout_graceful_shutdown=STOP_SECONDS,
             server_header=False,
             lifespan="on",
+            ws="none",  # else another protocol would take the connection over, whose end nobody counts
         )
         stop = asyncio.Event()
         noting = asyncio.create_task(note_asked(ports, stop))

@@ -6,6 +6,7 @@ that a rotation needs no restart. An issuer that is away costs nothing while its
 
 import asyncio
 import contextlib
+import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
@@ -31,6 +32,7 @@ FETCH_SECONDS = 5.0
 TRUST_SECONDS = 2.0  #: so long a process may go on with what it read of a tenant
 MOST_TOKEN_BYTES = 16_384
 MOST_PRINCIPALS = 1_000
+LONGEST_SUBJECT = 190  #: characters
 
 log = structlog.get_logger()
 
@@ -48,6 +50,7 @@ class TokenVerifier:
         self._keys: dict[str, jwt.PyJWK] = {}
         self._read_at = self._tried_at = float("-inf")
         self._reading = asyncio.Lock()
+        self._rereading: asyncio.Task[None] | None = None
         self._known: TTLCache[UUID, Tenant] = TTLCache(maxsize=10_000, ttl=TRUST_SECONDS)
 
     async def close(self) -> None:
@@ -59,15 +62,18 @@ class TokenVerifier:
         UnavailableError when the issuer's keys cannot be read."""
         claims = await self._claims(token)
         tenant = await self._tenant(claims)
-        role, rule = self._role(claims), self._rule(claims)
+        rule = self._rule(claims)
+        role = self._role(claims)
+        if rule is not None and role.covers(Role.ADMIN):  # an admin makes keys, and would make itself one without it
+            role = Role.WRITER
         return Caller(
-            id=f"user_{claims['sub']}"[:200],
+            id=_user_id(str(claims["sub"])),
             role=role,
             scope=Scope(
                 tenant_id=tenant.id,
                 principals=self._principals(claims),
                 rule=rule,
-                manages=role.covers(Role.ADMIN) and rule is None,
+                manages=role.covers(Role.ADMIN),
             ),
             tenant_limits=tenant.limits,
         )
@@ -98,13 +104,22 @@ class TokenVerifier:
         kid = str(header.get("kid", ""))
         if header.get("alg") not in ALGORITHMS:
             raise AuthenticationError("The token's algorithm is not accepted.")
-        if time.monotonic() - self._read_at > FRESH_SECONDS or kid not in self._keys:
+        if kid not in self._keys:
             await self._read()
+        elif time.monotonic() - self._read_at > FRESH_SECONDS and self._rereading is None:
+            self._rereading = asyncio.create_task(self._read_beside())
         only = next(iter(self._keys.values())) if len(self._keys) == 1 and not kid else None
         key = self._keys.get(kid, only)
         if key is None:
             raise AuthenticationError("The token was signed with a key that the issuer does not have.")
         return key
+
+    async def _read_beside(self) -> None:
+        """Without anybody waiting: an issuer that hangs costs nothing while its keys are known."""
+        try:
+            await self._read()
+        finally:
+            self._rereading = None
 
     async def _read(self) -> None:
         async with self._reading:
@@ -117,6 +132,8 @@ class TokenVerifier:
                 self._read_at = self._tried_at
             except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:
                 log.warning("keys of the token issuer not read", error=type(error).__name__)
+            finally:
+                self._tried_at = time.monotonic()
         if not self._keys:
             raise UnavailableError("The token issuer's keys cannot be read. Retry in a moment.")
 
@@ -165,6 +182,13 @@ class TokenVerifier:
         if tenant.suspended:
             raise PermissionDeniedError("This tenant is suspended. Ask the operator of this server.")
         return tenant
+
+
+def _user_id(subject: str) -> str:
+    """Of the subject; of a long one its hash, since what is alike at the beginning need not be the same."""
+    if len(subject) <= LONGEST_SUBJECT:
+        return f"user_{subject}"
+    return f"user_{hashlib.sha256(subject.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
 def _values(claim: Any) -> list[str | int | float | bool]:

@@ -154,6 +154,8 @@ async def test_a_key_of_some_stores_sees_no_others(client: httpx.AsyncClient, op
     assert [one["id"] for one in (await client.get(STORES, headers=bearing(key))).json()["data"]] == [ours]
     body = {"query": "a"}
     assert (await client.post(f"{STORES}/{theirs}/search", json=body, headers=bearing(key))).status_code == 404
+    chunks = {"role": "reader", "rule": {"chunk.page": 1}}
+    assert (await client.post("/v1/keys", json=chunks, headers=bearing(operator))).status_code == 400
     for limited in ({"store_ids": [ours]}, {"rule": {"a": 1}}):
         body = {"role": "admin", **limited}
         assert (await client.post("/v1/keys", json=body, headers=bearing(operator))).status_code == 400
@@ -216,6 +218,7 @@ async def test_on_loopback_any_bearer_passes_but_a_wrong_key(local: httpx.AsyncC
         ({"host": "127.0.0.1.example.org:8000"}, 403),
         ({"origin": "https://evil.example"}, 403),
         ({"origin": "null"}, 403),
+        ({"origin": "http://[x"}, 403),
         ({"origin": "http://localhost:3000"}, 200),
         ({"host": "bookwheel:8000"}, 200),
         ({"host": "[::1]:8000"}, 200),

@@ -69,6 +69,15 @@ async def test_the_keys_of_a_tenant_share_its_limit(client: httpx.AsyncClient, o
     assert "of the tenant" in answers[-1].json()["error"]["message"]
 
 
+async def test_an_operator_is_not_held_up_by_its_tenant(client: httpx.AsyncClient, operator: str) -> None:
+    """Who must act when the tenant is at its limit."""
+    by = {"authorization": f"Bearer {operator}"}
+    own = (await client.get("/v1/tenants", headers=by)).json()["data"]
+    tenant = (await client.get("/v1/tenant", headers=by)).json()["id"]
+    await client.post(f"/v1/tenants/{tenant}", json={"limits": {"requests_per_minute": 1}}, headers=by)
+    assert [(await client.get("/v1/status", headers=by)).status_code for _ in range(4)] == [200] * 4, own
+
+
 async def test_the_defaults_are_those_that_the_documentation_names(client: httpx.AsyncClient, operator: str) -> None:
     """100 a minute for each key, 500 for its tenant; the machine's own user has none."""
     by = await key(client, operator, tenant={})
@@ -112,6 +121,10 @@ async def test_a_tenant_holds_so_many_documents_and_bytes(client: httpx.AsyncCli
     by = await key(client, operator, tenant={"documents": 2, "bytes": 1_000})
     store = (await client.post(STORES, json={"name": "s"}, headers=by)).json()["id"]
     path = f"{STORES}/{store}/documents"
+    files = [{"file": (f"{name}.txt", b"x")} for name in "abc"]
+    sent = [await client.post("/v1/files", files=one, data={"purpose": "assistants"}, headers=by) for one in files]
+    many = {"name": "m", "file_ids": [one.json()["id"] for one in sent]}
+    assert (await client.post(STORES, json=many, headers=by)).status_code == 429
     for name in "ab":
         put = await client.post(path, json={"id": name, "text": "x" * 10}, headers=by)
         assert put.status_code == 200, put.text

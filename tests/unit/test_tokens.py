@@ -101,6 +101,22 @@ async def test_attributes_bind_to_claims(issuer: Issuer, ports: Ports) -> None:
     assert [part["value"] for part in rule["filters"]] == [[], []]
 
 
+async def test_an_admin_who_is_bound_by_a_claim_is_a_writer(issuer: Issuer, ports: Ports) -> None:
+    """Who makes keys would make itself one without the bound."""
+    token = issuer.token(roles=["admin"], department="sales")
+    assert (await verifier(issuer, ports).caller(token)).role is Role.ADMIN
+    bound = await verifier(issuer, ports, oidc_attribute_claims="department").caller(token)
+    assert (bound.role, bound.scope.manages) == (Role.WRITER, False)
+
+
+async def test_long_subjects_do_not_meet(issuer: Issuer, ports: Ports) -> None:
+    """Limits, responses and the audit log go by the id."""
+    checks = verifier(issuer, ports)
+    ids = {(await checks.caller(issuer.token(sub="a" * 200 + end))).id for end in "bc"}
+    assert len(ids) == 2
+    assert all(len(one) < 100 for one in ids)
+
+
 @pytest.mark.parametrize(
     "claims",
     [

@@ -70,7 +70,10 @@ class Authentication:
 
 def _netloc(origin: str) -> str:
     """The host and port of an Origin; what has none, such as `null`, is nobody's."""
-    return urlsplit(origin).netloc or "."
+    try:
+        return urlsplit(origin).netloc or "."
+    except ValueError:  # such as http://[x
+        return "."
 
 
 def _without_port(netloc: str) -> str:

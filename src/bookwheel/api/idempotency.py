@@ -22,7 +22,13 @@ from bookwheel.access import caller_id, request_scope
 from bookwheel.api.failures import respond
 from bookwheel.api.wiring import MAX_BODY_BYTES
 from bookwheel.background import patience
-from bookwheel.errors import BookwheelError, InvalidRequestError, TooLargeError
+from bookwheel.errors import (
+    BookwheelError,
+    IdempotencyKeyBusyError,
+    IdempotencyKeyReusedError,
+    InvalidRequestError,
+    TooLargeError,
+)
 from bookwheel.expiry import KEEP_ANSWER_SECONDS
 from bookwheel.ports import IdempotencyKeys
 from bookwheel.types import KeptResponse
@@ -83,9 +89,13 @@ async def once(key: str, fingerprint: bytes, run: Run, *, keys: IdempotencyKeys)
     """What `run` answers now, or answered before. Raises IdempotencyKeyReusedError, IdempotencyKeyBusyError."""
     caller, owner = await request_scope(), uuid4()
     fingerprint = _fingerprint(fingerprint, await _view(caller))  # others may see other things
-    known = await keys.begin(
-        key, fingerprint, scope=caller, owner=owner, lease_seconds=LEASE_SECONDS, keep_seconds=KEEP_ANSWER_SECONDS
-    )
+    given, key = key, f"{await caller_id()} {key}"  # callers choose theirs without knowing of each other
+    try:
+        known = await keys.begin(
+            key, fingerprint, scope=caller, owner=owner, lease_seconds=LEASE_SECONDS, keep_seconds=KEEP_ANSWER_SECONDS
+        )
+    except (IdempotencyKeyReusedError, IdempotencyKeyBusyError) as error:
+        raise type(error)(error.message.replace(key, given)) from None
     if known is not None:
         return replace(known, headers={**known.headers, **REPLAYED})
     response = None

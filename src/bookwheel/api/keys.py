@@ -20,6 +20,7 @@ from bookwheel.api.shapes import seconds
 from bookwheel.api.wiring import JSON, ThePorts, TheScope, router
 from bookwheel.errors import AuthenticationError, InvalidRequestError, PermissionDeniedError
 from bookwheel.filters import parse as checked_filter
+from bookwheel.filters import uses_chunks
 from bookwheel.identity import SHOWN, hash_of, new_secret
 from bookwheel.ports import Ports
 from bookwheel.types import ApiKey, Caller, Role, Scope
@@ -126,7 +127,12 @@ async def kept_with_secret(key: ApiKey, ports: Ports) -> dict[str, Any]:
     """Keep a new key; its object with the secret."""
     secret = new_secret()
     made = await ports.keys.create(replace(key, prefix=secret[:SHOWN]), secret_hash=hash_of(secret))
-    note(made=public("key", made.id), role=made.role.value, of_tenant=public("tenant", made.tenant_id))
+    note(
+        made=public("key", made.id),
+        role=made.role.value,
+        principals=" ".join(sorted(made.principals)),
+        of_tenant=public("tenant", made.tenant_id),
+    )
     return {**key_object(made), "secret": secret}
 
 
@@ -151,8 +157,8 @@ def key_object(key: ApiKey) -> dict[str, Any]:
 async def _check_grant(body: KeyCreate, stores: frozenset[UUID] | None, *, scope: Scope, ports: Ports) -> None:
     """The new key sees no more than its maker may give."""
     _check_role(Role(body.role))
-    if body.rule is not None:
-        checked_filter(body.rule, path="rule")
+    if body.rule is not None and uses_chunks(checked_filter(body.rule, path="rule")):
+        raise InvalidRequestError("A rule is about documents: chunk.* cannot stand in it.", param="rule")
     if Role(body.role).covers(Role.ADMIN) and (stores is not None or body.rule is not None):
         raise InvalidRequestError(
             "An admin has the whole tenant: leave store_ids and rule out, or make a reader or a writer.", param="role"

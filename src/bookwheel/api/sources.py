@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import Query
+from fastapi import Depends, Query
 from pydantic import Field
 from starlette.responses import Response
 
@@ -15,12 +15,12 @@ from bookwheel.api.ids import parse, public
 from bookwheel.api.pages import ThePage, fetch, listed
 from bookwheel.api.shapes import seconds
 from bookwheel.api.wiring import JSON, ThePorts, TheScope, TheSettings, router
-from bookwheel.errors import FetchRefusedError, InvalidRequestError
+from bookwheel.errors import FetchRefusedError, InvalidRequestError, PermissionDeniedError
 from bookwheel.settings import Settings
 from bookwheel.sources.directory import ANYWHERE, allowed_root
 from bookwheel.sources.keeping import remove_source_documents
 from bookwheel.sources.pages import MAX_PAGES, checked_urls
-from bookwheel.types import Source, SourceChange, SourceDraft, SourceItem, SourceKind
+from bookwheel.types import Scope, Source, SourceChange, SourceDraft, SourceItem, SourceKind
 
 DAY_SECONDS = 86_400.0
 DEFAULT_SECONDS = {SourceKind.DIRECTORY: 60.0, SourceKind.URLS: 3_600.0, SourceKind.SITEMAP: 3_600.0}
@@ -58,8 +58,18 @@ class SourceCreate(SourceModify):
     vector_store_id: str
 
 
+async def _unbounded(scope: TheScope) -> Scope:
+    """A source brings, shows and removes documents whatever the rule of a key says."""
+    if scope.rule is not None:
+        raise PermissionDeniedError("A source is for callers without a rule. Use a key that has none.")
+    return scope
+
+
+UnboundedScope = Annotated[Scope, Depends(_unbounded)]
+
+
 @routes.post("/v1/sources")
-async def create_source(body: SourceCreate, ports: ThePorts, scope: TheScope, settings: TheSettings) -> Response:
+async def create_source(body: SourceCreate, ports: ThePorts, scope: UnboundedScope, settings: TheSettings) -> Response:
     """Keep a store in step with a place; the first run begins at once."""
     store = await ports.stores.get(parse("store", body.vector_store_id), scope=scope)
     config = _checked(body.kind, {}, body, settings)
@@ -73,7 +83,7 @@ async def create_source(body: SourceCreate, ports: ThePorts, scope: TheScope, se
 
 
 @routes.get("/v1/sources")
-async def list_sources(ports: ThePorts, scope: TheScope, page: ThePage) -> Response:
+async def list_sources(ports: ThePorts, scope: UnboundedScope, page: ThePage) -> Response:
     """A page of the caller's sources."""
     after = parse("source", page.after) if page.after else None
     sources, more = await fetch(
@@ -83,7 +93,7 @@ async def list_sources(ports: ThePorts, scope: TheScope, page: ThePage) -> Respo
 
 
 @routes.get("/v1/sources/{source_id}")
-async def get_source(source_id: str, ports: ThePorts, scope: TheScope) -> Response:
+async def get_source(source_id: str, ports: ThePorts, scope: UnboundedScope) -> Response:
     """One source with its whole configuration and the first of its failures."""
     source = await ports.sources.get(parse("source", source_id), scope=scope)
     failures = await ports.sources.failures(source.id, scope=scope, limit=SHOWN_FAILURES)
@@ -92,7 +102,7 @@ async def get_source(source_id: str, ports: ThePorts, scope: TheScope) -> Respon
 
 @routes.post("/v1/sources/{source_id}")
 async def modify_source(
-    source_id: str, body: SourceModify, ports: ThePorts, scope: TheScope, settings: TheSettings
+    source_id: str, body: SourceModify, ports: ThePorts, scope: UnboundedScope, settings: TheSettings
 ) -> Response:
     """Change place, schedule or pause; the next run begins at once unless it is paused."""
     source = await ports.sources.get(parse("source", source_id), scope=scope)
@@ -104,7 +114,7 @@ async def modify_source(
 
 
 @routes.post("/v1/sources/{source_id}/run")
-async def run_source(source_id: str, ports: ThePorts, scope: TheScope) -> Response:
+async def run_source(source_id: str, ports: ThePorts, scope: UnboundedScope) -> Response:
     """Run it now, also when it is paused or waits after an error. `runs` grows when the run has ended."""
     source = await ports.sources.update(parse("source", source_id), SourceChange(due=True), scope=scope)
     return JSON(source_object(source))
@@ -112,7 +122,7 @@ async def run_source(source_id: str, ports: ThePorts, scope: TheScope) -> Respon
 
 @routes.delete("/v1/sources/{source_id}")
 async def delete_source(
-    source_id: str, ports: ThePorts, scope: TheScope, keep_documents: Annotated[bool, Query()] = False
+    source_id: str, ports: ThePorts, scope: UnboundedScope, keep_documents: Annotated[bool, Query()] = False
 ) -> Response:
     """Remove a source, and its documents unless they are to be kept."""
     source = await ports.sources.update(parse("source", source_id), SourceChange(paused=True), scope=scope)

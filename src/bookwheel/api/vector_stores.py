@@ -1,5 +1,7 @@
 """/v1/vector_stores: named collections."""
 
+from dataclasses import replace
+
 from starlette.responses import Response
 
 from bookwheel.access import within
@@ -12,6 +14,7 @@ from bookwheel.api.preconditions import IfMatch, tagged
 from bookwheel.api.shapes import store_object
 from bookwheel.api.wiring import JSON, ThePorts, TheScope, TheStore, router
 from bookwheel.etags import store_tag
+from bookwheel.quota import check_room
 from bookwheel.types import Chunking, DocumentDraft, Store
 
 routes = router("vector stores")
@@ -24,7 +27,9 @@ async def create_store(body: StoreCreate, ports: ThePorts, scope: TheScope) -> R
     drafts = [DocumentDraft(file_id=parse("file", file_id)) for file_id in dict.fromkeys(body.file_ids)]
     for draft in drafts:  # an unknown file must not leave a store behind
         if draft.file_id is not None:
-            await ports.files.get(draft.file_id, scope=scope)
+            await ports.files.get(draft.file_id, scope=replace(scope, manages=False))  # its content becomes readable
+    if drafts:
+        await check_room(scope=scope, ports=ports, documents=len(drafts))
     store = await ports.stores.create(
         body.name,
         scope=scope,

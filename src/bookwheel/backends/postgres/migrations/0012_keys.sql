@@ -4,6 +4,8 @@ ALTER TABLE tenants
     ADD COLUMN suspended boolean NOT NULL DEFAULT false,
     ADD COLUMN weight double precision NOT NULL DEFAULT 1 CHECK (weight > 0), -- its share of ingestion
     ADD COLUMN limits jsonb NOT NULL DEFAULT '{}';                            -- those of types.Limits that are set
+UPDATE tenants t SET name = name || ' ' || id
+WHERE EXISTS (SELECT FROM tenants o WHERE o.name = t.name AND (o.created_at, o.id) < (t.created_at, t.id));
 CREATE UNIQUE INDEX tenants_by_name ON tenants (name);
 CREATE INDEX tenants_by_time ON tenants (created_at, id);
 
