@@ -10,7 +10,7 @@ from bookwheel.api.bodies import BatchCreate
 from bookwheel.api.ids import parse, public
 from bookwheel.api.pages import ThePage, fetch, listed
 from bookwheel.api.shapes import batch_object, store_file_object
-from bookwheel.api.store_files import check_readable, draft_of, find_source
+from bookwheel.api.store_files import draft_of, find_source
 from bookwheel.api.wiring import JSON, StoreScope, ThePorts, TheStore, router
 from bookwheel.quota import check_room
 from bookwheel.types import FileStatus
@@ -25,7 +25,6 @@ async def create_batch(body: BatchCreate, store: TheStore, scope: StoreScope, po
     """Put up to 2,000 files into the store, all of them or none; files that are put one by one go before them."""
     drafts = [draft_of(file) for file in body.attached()]
     await check_room(scope=scope, ports=ports, documents=len(drafts))
-    await check_readable([file.file_id for file in body.attached()], scope=scope, ports=ports)
     batch = await ports.batches.create(drafts, scope=scope, store=store)
     note(object_id=public("batch", batch.id), files=len(drafts))
     return JSON(batch_object(batch))

@@ -1,7 +1,6 @@
 """/v1/vector_stores/{id}/files: documents as OpenAI's clients see them."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import Query
@@ -29,7 +28,6 @@ async def attach(body: FileAttach, store: TheStore, scope: StoreScope, ports: Th
     """Put a file into the store; it is searchable once its status is `completed`. With an `external_id` that the store
     knows already, the file becomes that document's new version."""
     await check_room(scope=scope, ports=ports, documents=1)
-    await check_readable([body.file_id], scope=scope, ports=ports)
     documents = await ports.documents.put([draft_of(body)], scope=scope, store=store, bulk=body.bulk)
     _note(documents[0])
     return _tagged(documents[0])
@@ -99,14 +97,6 @@ async def store_file_content(file_id: str, scope: StoreScope, ports: ThePorts) -
             "attributes": dict(document.attributes),
         }
     )
-
-
-async def check_readable(file_ids: Sequence[str], *, scope: Scope, ports: Ports) -> None:
-    """A document made of a file can be read by others than the file: who manages must be able to read it too. Raises
-    NotFoundError."""
-    if scope.manages:
-        for file_id in file_ids:
-            await ports.files.get(parse("file", file_id), scope=replace(scope, manages=False))
 
 
 def draft_of(body: FileAttach) -> DocumentDraft:

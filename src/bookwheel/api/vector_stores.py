@@ -1,7 +1,5 @@
 """/v1/vector_stores: named collections."""
 
-from dataclasses import replace
-
 from starlette.responses import Response
 
 from bookwheel.access import within
@@ -27,7 +25,7 @@ async def create_store(body: StoreCreate, ports: ThePorts, scope: TheScope) -> R
     drafts = [DocumentDraft(file_id=parse("file", file_id)) for file_id in dict.fromkeys(body.file_ids)]
     for draft in drafts:  # an unknown file must not leave a store behind
         if draft.file_id is not None:
-            await ports.files.get(draft.file_id, scope=replace(scope, manages=False))  # its content becomes readable
+            await ports.files.get(draft.file_id, scope=scope)
     if drafts:
         await check_room(scope=scope, ports=ports, documents=len(drafts))
     store = await ports.stores.create(
