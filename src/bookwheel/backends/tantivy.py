@@ -103,8 +103,9 @@ class TantivyIndex:
     async def position(self) -> int:
         """See ports.KeywordIndex. A writer makes an index where there is none, and throws away one it cannot read."""
         try:
-            if self._position is not None and self._position[0] == self._stamp():
-                return self._position[1]
+            known = self._position  # a commit in another thread may take it away meanwhile
+            if known is not None and known[0] == self._stamp():
+                return known[1]
             return self._current().position()
         except _MissingIndexError:
             if self.writable:  # so that readers find an empty index instead of none
