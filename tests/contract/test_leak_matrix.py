@@ -19,17 +19,15 @@ import pytest
 from bookwheel.api import create_app, roles
 from bookwheel.api.ids import parse
 from bookwheel.api.openapi import operations
-from bookwheel.backends.extractive import ExtractiveGenerator
 from bookwheel.backends.postgres import migrate
-from bookwheel.backends.postgres.ports import open_database, postgres_ports
-from bookwheel.backends.tantivy import TantivyIndex
 from bookwheel.follow import catch_up
 from bookwheel.identity import hash_of, new_secret, operators_key
 from bookwheel.ports import Ports
 from bookwheel.settings import Settings
-from bookwheel.testing import HashEmbedder, answered_by, memory_ports
+from bookwheel.testing import answered_by, memory_ports
 from bookwheel.testing.desk import Desk
 from bookwheel.types import Role
+from tests.contract.over_postgres import whole_ports
 
 READER = "user:ada"
 QUESTION = "What is the secret of the bookwheel?"
@@ -268,26 +266,11 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         return
     url = request.getfixturevalue("database_url")
     await migrate.migrate(url)
-    embedder = HashEmbedder()
-    space = await migrate.ensure_space(
-        url, model=embedder.model, revision=embedder.revision, dimensions=embedder.dimensions
-    )
     with psycopg.connect(url, autocommit=True) as connection:
         (before,) = connection.execute("SELECT coalesce(max(sequence), 0) FROM outbox").fetchone() or (0,)
-    keywords = TantivyIndex(tmp_path / "keywords", writable=True)
-    await keywords.reset(before)
-    async with open_database(url, works=False) as database:
-        ports = replace(
-            memory_ports(),
-            **postgres_ports(database),
-            embedders={space.id: embedder},
-            space=space,
-            keywords=keywords,
-            extractive=ExtractiveGenerator(embedder),
-        )
-        async for made in _served(answered_by(ports, ports.extractive)):
+    async with whole_ports(url, tmp_path, position=before) as ports:
+        async for made in _served(ports):
             yield made
-    keywords.close()
 
 
 async def _served(ports: Ports) -> AsyncIterator[World]:

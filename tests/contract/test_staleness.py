@@ -5,24 +5,16 @@ BOOKWHEEL_INTERLEAVINGS=1000 uv run pytest tests/contract/test_staleness.py trie
 
 import os
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 
-from bookwheel.backends.extractive import ExtractiveGenerator
-from bookwheel.backends.memory.cache import MemoryCache
-from bookwheel.backends.postgres import migrate
-from bookwheel.backends.postgres.cache import PostgresCache
-from bookwheel.backends.postgres.ports import open_database, postgres_ports
-from bookwheel.backends.tantivy import TantivyIndex
-from bookwheel.earlier_questions import SharedEarlierQuestions
 from bookwheel.ports import Ports
-from bookwheel.testing import HashEmbedder, answered_by, memory_caches, memory_ports
+from bookwheel.testing import answered_by, memory_ports
 from bookwheel.testing.staleness import StalenessContract
-from bookwheel.tiers import TieredCache
+from tests.contract.over_postgres import whole_ports
 
 INTERLEAVINGS = int(os.environ.get("BOOKWHEEL_INTERLEAVINGS", "0"))
 
@@ -47,26 +39,8 @@ class TestOverPostgres(StalenessContract):
     @pytest.fixture
     async def ports(self, database_url: str, tmp_path: Path) -> AsyncIterator[Ports]:
         """Ports as `bookwheel up` has them, but for the embedder."""
-        await migrate.migrate(database_url)
-        embedder = HashEmbedder()
-        space = await migrate.ensure_space(
-            database_url, model=embedder.model, revision=embedder.revision, dimensions=embedder.dimensions
-        )
-        keywords = TantivyIndex(tmp_path / "keywords", writable=True)
-        async with open_database(database_url, works=False) as database:
-            cache = TieredCache(MemoryCache(1 << 24), PostgresCache(database))
-            yield answered_by(
-                replace(
-                    memory_ports(),
-                    **postgres_ports(database),
-                    embedders={space.id: embedder},
-                    space=space,
-                    keywords=keywords,
-                    caches=replace(memory_caches(), cache=cache, questions=SharedEarlierQuestions(cache)),
-                ),
-                ExtractiveGenerator(embedder),
-            )
-        keywords.close()
+        async with whole_ports(database_url, tmp_path) as ports:
+            yield ports
 
     async def new_tenant(self, ports: Ports) -> UUID:
         """A tenant of its own."""

@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from bookwheel.api import create_app
+from bookwheel.identity import hash_of, new_secret, operators_key
 from bookwheel.settings import Settings
 from bookwheel.testing import memory_ports
 from bookwheel.testing.desk import Desk
@@ -24,3 +25,11 @@ async def client(desk: Desk) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(app=create_app(desk.ports, Settings()), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as made:
         yield made
+
+
+@pytest.fixture
+async def operator(desk: Desk) -> str:
+    """The first key of the server."""
+    secret = new_secret()
+    await desk.ports.keys.create(operators_key(secret), secret_hash=hash_of(secret))
+    return secret

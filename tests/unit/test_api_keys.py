@@ -12,27 +12,19 @@ from bookwheel.access import within
 from bookwheel.api import create_app, roles
 from bookwheel.api.openapi import operations
 from bookwheel.errors import NotFoundError
-from bookwheel.identity import hash_of, new_secret, operators_key
+from bookwheel.identity import hash_of
 from bookwheel.ports import Ports
 from bookwheel.settings import Settings
-from bookwheel.testing import memory_ports
+from bookwheel.testing.desk import Desk
 from bookwheel.types import DEFAULT_TENANT, Role, Scope
 
 STORES = "/v1/vector_stores"
 
 
 @pytest.fixture
-def ports() -> Ports:
+def ports(desk: Desk) -> Ports:
     """Empty ports."""
-    return memory_ports()
-
-
-@pytest.fixture
-async def operator(ports: Ports) -> str:
-    """The first key."""
-    secret = new_secret()
-    await ports.keys.create(operators_key(secret), secret_hash=hash_of(secret))
-    return secret
+    return desk.ports
 
 
 @pytest.fixture

@@ -1,40 +1,12 @@
 """Limits over HTTP: who is held up, by what, and how that is told."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
-import pytest
 
-from bookwheel.api import create_app
-from bookwheel.identity import hash_of, new_secret, operators_key
-from bookwheel.ports import Ports
 from bookwheel.settings import Settings
-from bookwheel.testing import memory_ports
 
 STORES = "/v1/vector_stores"
-
-
-@pytest.fixture
-def ports() -> Ports:
-    """Empty ports."""
-    return memory_ports()
-
-
-@pytest.fixture
-async def operator(ports: Ports) -> str:
-    """The first key."""
-    secret = new_secret()
-    await ports.keys.create(operators_key(secret), secret_hash=hash_of(secret))
-    return secret
-
-
-@pytest.fixture
-async def client(ports: Ports) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a door with its defaults."""
-    transport = httpx.ASGITransport(app=create_app(ports, Settings()), raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as made:
-        yield made
 
 
 async def key(client: httpx.AsyncClient, operator: str, *, tenant: dict[str, Any], **limits: int) -> dict[str, str]:
