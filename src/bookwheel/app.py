@@ -175,7 +175,7 @@ async def _limiter(settings: Settings, opened: AsyncExitStack) -> "Limiter":
     url = settings.limits_url
     match _scheme(url):
         case "off":
-            from bookwheel.limits import NoLimiter
+            from bookwheel.lenient import NoLimiter
 
             return NoLimiter()
         case "memory":

@@ -17,7 +17,7 @@ import os
 import secrets
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
@@ -27,99 +27,20 @@ from uuid import UUID
 
 import structlog
 
-from bookwheel.breaker import Breaker, Clock
-from bookwheel.errors import LimiterUnavailableError, QuotaError, RateLimitError
+from bookwheel.breaker import Clock
+from bookwheel.errors import QuotaError, RateLimitError
+from bookwheel.lenient import MINUTE, Lenient, NoLimiter
 from bookwheel.ports import Limiter
 from bookwheel.settings import Settings
-from bookwheel.telemetry import DEGRADED, ERRORS
 from bookwheel.types import Caller, Entry, Limits, Role, Standing, Take, Tenant
 
 T = TypeVar("T")
 log = structlog.get_logger()
 
-STAGE = "limits"
-MINUTE, DAY = 60.0, 86_400.0  # seconds
-TELL_SECONDS = 60.0  # between two lines of the log about the same outage
+DAY = 86_400.0  # seconds
 LEASE_SECONDS = 15.0  # a process silent for so long has no requests under way
 LONGEST_ID = 100  # characters of a caller's id in the name of a counter
 UNKNOWN_WAIT_SECONDS = 1.0  # told to those who wait for somebody to leave
-
-
-class NoLimiter:
-    """Fills ports.Limiter and counts nothing: everything is allowed."""
-
-    name = "off"
-
-    async def take(self, takes: Sequence[Take]) -> Sequence[Standing]:
-        """All is there."""
-        return [
-            Standing(name=one.name, limit=one.limit, allowed=True, remaining=one.limit, whole_in=0.0) for one in takes
-        ]
-
-    async def add(self, name: str, amount: int, *, seconds: float = MINUTE) -> None:
-        """Not counted."""
-
-    async def spent(self, name: str, *, seconds: float = MINUTE) -> int:  # noqa: ARG002 - the port's
-        """Nothing is counted."""
-        return 0
-
-    async def enter(self, entries: Sequence[Entry], *, holder: str, lease_seconds: float) -> Sequence[Standing]:  # noqa: ARG002
-        """There is room."""
-        return [
-            Standing(name=one.name, limit=one.limit, allowed=True, remaining=one.limit, whole_in=0.0) for one in entries
-        ]
-
-    async def leave(self, names: Sequence[str], *, holder: str) -> None:
-        """Not counted."""
-
-    async def renew(self, running: Mapping[str, int], *, holder: str, lease_seconds: float) -> None:
-        """Not counted."""
-
-    async def forget(self, prefix: str) -> int:  # noqa: ARG002 - the port's
-        """Nothing is there."""
-        return 0
-
-    async def sweep(self) -> int:
-        """Nothing is there."""
-        return 0
-
-    async def ping(self) -> None:
-        """It answers."""
-
-
-class Lenient:
-    """A limiter that may be away: then it is gone on without, counted at each request, told at most once a minute, and
-    asked again after 1 to 5 s by one of them."""
-
-    def __init__(self, limiter: Limiter, *, clock: Clock = time.monotonic) -> None:
-        self.limiter = limiter
-        self._clock = clock
-        self._breaker = Breaker(failures=1, clock=clock)
-        self._tell_at = clock()
-
-    async def ask(self, verb: Callable[[Limiter], Awaitable[T]]) -> T | None:
-        """What the limiter returns; None when it is away."""
-        if self._breaker.wait():
-            DEGRADED.labels(STAGE).inc()
-            return None
-        ticket, good = self._breaker.begin(), None
-        try:
-            found = await verb(self.limiter)
-            good = True
-            return found
-        except LimiterUnavailableError as error:
-            good = False
-            self._lost(error)
-            return None
-        finally:
-            self._breaker.end(ticket, good=good)
-
-    def _lost(self, error: LimiterUnavailableError) -> None:
-        DEGRADED.labels(STAGE).inc()
-        ERRORS.labels(STAGE, type(error).__name__).inc()
-        if (now := self._clock()) >= self._tell_at:
-            self._tell_at = now + TELL_SECONDS
-            log.warning("limits are away, going on without them", store=self.limiter.name, reason=error.message)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

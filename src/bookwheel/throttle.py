@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from bookwheel.breaker import Clock
 from bookwheel.errors import OverloadedError, SettingsError
-from bookwheel.limits import MINUTE, Lenient
+from bookwheel.lenient import MINUTE, Lenient
 from bookwheel.model_url import ModelUrl
 from bookwheel.ports import Limiter
 from bookwheel.telemetry import UPSTREAM_SHED

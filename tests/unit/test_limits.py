@@ -12,7 +12,8 @@ from prometheus_client import REGISTRY
 
 from bookwheel.backends.memory.limits import MemoryLimiter
 from bookwheel.errors import LimiterUnavailableError, QuotaError, RateLimitError
-from bookwheel.limits import Guard, Lenient, NoLimiter, Places, Rule, go_duration
+from bookwheel.lenient import Lenient, NoLimiter
+from bookwheel.limits import Guard, Places, Rule, go_duration
 from bookwheel.ports import Limiter
 from bookwheel.settings import Settings
 from bookwheel.types import DEFAULT_TENANT, Caller, Limits, Role, Scope, Standing, Take, Tenant

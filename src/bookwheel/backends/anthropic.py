@@ -6,7 +6,7 @@ from contextlib import aclosing, suppress
 from typing import Any, cast
 
 from bookwheel.errors import GeneratorUnavailableError, SettingsError
-from bookwheel.limits import NoLimiter
+from bookwheel.lenient import NoLimiter
 from bookwheel.model_url import ModelUrl, parse_model_url
 from bookwheel.ports import LengthReachedError, Limiter
 from bookwheel.prompt import Count, Messages, token_count, unless_not_found, write_messages

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from bookwheel.errors import OverloadedError, RerankerUnavailableError, SettingsError
-from bookwheel.limits import NoLimiter
+from bookwheel.lenient import NoLimiter
 from bookwheel.model_url import parse_model_url
 from bookwheel.ports import Limiter
 from bookwheel.resilience import Failure, Upstream, http_failure

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 
 from bookwheel.backends.openai.service import BrokenAnswerError, judge, open_client
 from bookwheel.errors import EmbedderUnavailableError, OverloadedError, SettingsError
-from bookwheel.limits import NoLimiter
+from bookwheel.lenient import NoLimiter
 from bookwheel.model_url import ModelUrl, parse_model_url
 from bookwheel.ports import Limiter, Vectors
 from bookwheel.resilience import Upstream

@@ -11,7 +11,7 @@ from openai.types.chat import ChatCompletionChunk
 
 from bookwheel.backends.openai.service import BrokenAnswerError, RefusedAnswerError, judge, open_client, said_by
 from bookwheel.errors import GeneratorUnavailableError
-from bookwheel.limits import NoLimiter
+from bookwheel.lenient import NoLimiter
 from bookwheel.model_url import parse_model_url
 from bookwheel.ports import LengthReachedError, Limiter
 from bookwheel.prompt import Count, Messages, token_count, unless_not_found, write_messages
